@@ -1,0 +1,147 @@
+"""Methods side by side on one data set: each cell is one run of the bundle's own configs, with the same steps.
+
+    python benchmarks/semi_supervised.py kvasir --data ../shared/data/kvasir_seg \
+        --weights ../shared/weights/mobilenetv2_100.in1k.safetensors
+
+Finished cells are kept and unfinished ones resumed, so it can be stopped at any time. Writes
+benchmarks/results/semi_supervised_<name>.csv (one row a cell) and prints the table of means over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+METHODS = ("supervised", "weak_to_strong", "mean_teacher", "less_net")
+#: overrides that a method's own config file holds beside its name
+CONFIG_OF = {"supervised": "train_supervised.json"}
+FIGURES = (
+    "dice", "iou", "dice_pooled", "iou_pooled", "miou", "mrecall", "recall_pooled", "precision_pooled",
+    "false_positive_frames", "hd95", "surface_dice", "ece", "ece_scaled",
+)  # fmt: skip
+
+
+def run_cell(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
+    """Train and test one method with one seed, or read the finished run; returns its row."""
+    name = f"{args.name}_{method}_labels{args.label_fraction:g}_seed{seed}"
+    run_dir = args.work / name
+    if not (run_dir / "test_metrics.json").is_file():
+        files = ["configs/train.json", f"configs/{CONFIG_OF.get(method, method + '.json')}"]
+        overrides = {
+            "dataset_dir": args.data.resolve(),
+            "encoder_weights": args.weights.resolve() if args.weights else "none",
+            "output_dir": args.work.resolve(),
+            "run_name": name,
+            "label_fraction": args.label_fraction,
+            "seed": seed,
+            "image_size": args.image_size,
+            "max_epochs": args.epochs,
+            "iterations_per_epoch": args.iterations,
+            "unsupervised_start": args.unsupervised_start,
+            "unsupervised_rampup": args.unsupervised_rampup,
+        }
+        command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", json.dumps(files)]
+        for key, value in overrides.items():
+            command += [f"--{key}", str(value)]
+        for extra in args.set:
+            key, _, value = extra.partition("=")
+            command += [f"--{key}", value]
+        run_dir.mkdir(parents=True, exist_ok=True)
+        run_dir.rmdir() if not any(run_dir.iterdir()) else None
+        with (args.work / f"{name}.log").open("a") as log:
+            subprocess.run(command, cwd=ROOT / "bundle", stdout=log, stderr=subprocess.STDOUT, check=True)
+    return row_of(run_dir, args, method, seed)
+
+
+def row_of(run_dir: Path, args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
+    """The CSV row of a finished run."""
+    metrics = json.loads((run_dir / "test_metrics.json").read_text())
+    environment = json.loads((run_dir / "environment.json").read_text())
+    manifest = json.loads((run_dir / "manifest.json").read_text())
+    with (run_dir / "metrics.csv").open() as file:
+        seconds = float(list(csv.DictReader(file))[-1]["seconds"])
+    row: dict[str, Any] = {
+        "data": args.name,
+        "method": method,
+        "label_fraction": args.label_fraction,
+        "seed": seed,
+        "labelled": manifest["counts"]["training"]["labelled"],
+        "unlabelled": manifest["counts"]["unlabeled"]["images"],
+        "test_frames": manifest["counts"]["test"]["images"],
+        "steps": args.epochs * args.iterations,
+        "image_size": args.image_size,
+        "encoder_weights": Path(str(environment["encoder_weights"]["used"])).name,
+        "settings": " ".join(args.set),
+    }
+    for which in ("best", "last"):
+        for figure in FIGURES:
+            value = metrics[which]["figures"][figure]["value"]
+            row[f"{which}_{figure}"] = "" if value is None else round(value, 5)
+    row |= {"best_epoch": metrics["best"]["epoch"], "training_seconds": seconds}
+    return row | {"machine": f"{environment['machine']['processor']}, {environment['machine']['threads']} threads"}
+
+
+def write(rows: list[dict[str, Any]], path: Path) -> None:
+    """Rows as CSV, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, path)
+
+
+def table(rows: list[dict[str, Any]], which: str = "best") -> str:
+    """Markdown table of means (and sd where there are several seeds) for each method."""
+    names = ("dice", "iou", "dice_pooled", "iou_pooled", "miou", "mrecall", "false_positive_frames")
+    lines = ["| method | seeds | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|"]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == method]
+        cells = []
+        for name in names:
+            values = [float(row[f"{which}_{name}"]) for row in own if row[f"{which}_{name}"] != ""]
+            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.3f}{spread}" if values else "–")
+        lines.append(f"| {method} | {len(own)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the grid."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="of the data set, used in file names")
+    parser.add_argument("--data", type=Path, required=True, help="dataset_dir")
+    parser.add_argument("--weights", type=Path, help="encoder weights; left out = random start")
+    parser.add_argument("--methods", nargs="+", default=METHODS, help="objectives")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--label-fraction", type=float, default=0.1)
+    parser.add_argument("--image-size", type=int, default=192, help="pixels")
+    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--iterations", type=int, default=50, help="steps an epoch")
+    parser.add_argument("--unsupervised-start", type=int, default=100)
+    parser.add_argument("--unsupervised-rampup", type=int, default=200)
+    parser.add_argument("--set", nargs="*", default=[], metavar="ID=VALUE", help="more overrides of train.json")
+    parser.add_argument("--work", type=Path, default=ROOT / "benchmarks" / "work", help="run directories")
+    parser.add_argument("--tag", default="", help="appended to the CSV's name")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for seed in args.seeds:
+        for method in args.methods:
+            rows.append(run_cell(args, method, seed))
+            write(rows, ROOT / "benchmarks" / "results" / f"semi_supervised_{args.name}{args.tag}.csv")
+            print(f"{method}, seed {seed}: test Dice {rows[-1]['best_dice']}, IoU {rows[-1]['best_iou']}", flush=True)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

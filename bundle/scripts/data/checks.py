@@ -1,0 +1,62 @@
+"""Every file of a dataset is opened once, before any work starts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from scripts.data.errors import DatasetError, listing
+from scripts.data.fingerprints import Fingerprint, fingerprint, map_files
+from scripts.io.mask_reader import ValueMap, read_mask
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class FileReport:
+    """What the check found: lesion share (0..1) by label path, and warnings."""
+
+    lesion_share: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def check_files(items: Sequence[dict[str, Any]], value_map: ValueMap | None = None) -> FileReport:
+    """Decode every image and mask of `items` once.
+
+    A truncated JPEG has a perfect header, so images are decoded in full; the fingerprints made on the way are kept for
+    the leak check and the manifest. An all-lesion mask is a warning.
+    Raises DatasetError with all unreadable files and all masks of another size than their image, ten by name.
+    """
+    images = map_files(fingerprint, (item["image"] for item in items), "checking images")
+    labels = [item["label"] for item in items if "label" in item]
+    masks = map_files(lambda path: _measure(path, value_map), labels, "checking masks")
+    errors = [_text(path, found) for path, found in {**images, **masks}.items() if isinstance(found, Exception)]
+    for item in items:
+        image, mask = images[item["image"]], masks.get(item.get("label", ""))
+        if isinstance(image, Fingerprint) and isinstance(mask, tuple) and mask[0] != (image.height, image.width):
+            errors.append(
+                f"{item['label']}: the mask is {mask[0][1]}x{mask[0][0]} pixels (width x height), its image "
+                f"{item['image']} is {image.width}x{image.height}; export the mask at the image's size"
+            )
+    if errors:
+        raise DatasetError(f"{len(errors)} files cannot be used; mend or remove them:{listing(errors)}")
+    report = FileReport({path: found[1] for path, found in masks.items() if isinstance(found, tuple)})
+    if full := [path for path, share in report.lesion_share.items() if share == 1.0]:
+        report.warnings.append(f"{len(full)} masks are lesion all over, is that meant?{listing(full)}")
+    for warning in report.warnings:
+        logger.warning(warning)
+    return report
+
+
+def _measure(path: str, value_map: ValueMap | None) -> tuple[tuple[int, int], float]:
+    mask = read_mask(path, value_map)
+    return mask.shape, np.count_nonzero(mask) / mask.size
+
+
+def _text(path: str, error: Exception) -> str:
+    """The error's message, which must name the file: Python's own OSErrors (permissions) may not."""
+    return str(error) if path in str(error) else f"{path}: {error}"

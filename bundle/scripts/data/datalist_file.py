@@ -1,0 +1,98 @@
+"""A datalist JSON -> items."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from scripts.data.errors import DatasetError, listing
+from scripts.io.errors import DICOM_SUFFIXES, VIDEO_SUFFIXES
+
+SECTIONS = ("training", "validation", "test", "unlabeled")
+_CURE = {
+    "missing": "no such file (paths are relative to the JSON's folder)",
+    "foreign": "a video or DICOM file, which cannot be read yet: extract its frames first",
+}
+
+
+def read_datalist(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Read {"training": [...], "validation"?, "test"?, "unlabeled"?} -> the same sections, "training" named "pool".
+
+    An entry is {"image", "label"?, "group"?, "severity"?}, or only the image's path. Relative paths are resolved
+    against the JSON's folder. An empty section counts as absent. Other top-level keys are ignored unless they hold
+    entries: then it is a section under a wrong name.
+
+    Raises DatasetError: not such a JSON; a section of another name (the nearest is named); every bad entry at once:
+    no image, no such file, a label missing in validation or test, a label in unlabeled, a severity that is no number.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: not a JSON file ({error}); mend or export it again") from error
+    if not isinstance(content, dict) or "training" not in content:
+        found = sorted(content) if isinstance(content, dict) else type(content).__name__
+        raise DatasetError(f'{path}: found {found}; expected {{"training": [{{"image": ..., "label": ...}}], ...}}')
+    for key, value in content.items():
+        holds_entries = isinstance(value, list) and value and isinstance(value[0], dict) and "image" in value[0]
+        if key not in SECTIONS and holds_entries:
+            near = (difflib.get_close_matches(key, SECTIONS, 1, 0.3) or ["unlabeled"])[0]
+            raise DatasetError(f"{path}: unknown section {key!r}; expected one of {SECTIONS}, did you mean {near!r}?")
+    errors: list[str] = []
+    sections: dict[str, list[dict[str, Any]]] = {}
+    for name in SECTIONS:
+        entries = content.get(name, [])
+        if not isinstance(entries, list):
+            raise DatasetError(f"{path}: {name!r} is {type(entries).__name__}; expected a list of entries")
+        items = [_read_entry(entry, f"{name}[{n}]", path.parent, errors) for n, entry in enumerate(entries)]
+        if items:
+            sections["pool" if name == "training" else name] = [item for item in items if item is not None]
+    if errors:
+        raise DatasetError(f"{path}: {len(errors)} entries cannot be used; correct or remove them:{listing(errors)}")
+    return {"pool": [], **sections}
+
+
+def _read_entry(entry: Any, where: str, root: Path, errors: list[str]) -> dict[str, Any] | None:
+    """One entry -> item; what is wrong with it is added to `errors`."""
+    before = len(errors)
+    if isinstance(entry, str):
+        entry = {"image": entry}
+    if not isinstance(entry, dict) or not isinstance(entry.get("image"), str) or not entry["image"]:
+        errors.append(f'{where}: found {entry!r}; expected {{"image": "path", "label": "path"}}')
+        return None
+    image = _resolve(root, entry["image"])
+    file = Path(os.path.relpath(image, root)).as_posix()
+    item: dict[str, Any] = {"image": str(image), "file": file, "group": str(entry.get("group") or file)}
+    if entry.get("group") == 0:  # a number is as good a name as any
+        item["group"] = "0"
+    label = entry.get("label")
+    section = where.split("[")[0]
+    if label is not None and not isinstance(label, str):
+        errors.append(f"{where}: label is {label!r}; expected the path of a mask")
+    elif label and section == "unlabeled":
+        errors.append(f"{where}: {file} has a label; move it to training or remove the label")
+    elif label:
+        item["label"] = str(_resolve(root, label))
+    elif section in ("validation", "test"):
+        errors.append(f"{where}: {file} has no label; figures need one, move the entry to unlabeled")
+    for key in ("image", "label"):
+        if key in item and (reason := _unusable(Path(item[key]))):
+            errors.append(f"{where}: {item[key]}: {_CURE[reason]}")
+    if entry.get("severity") is not None:
+        try:
+            item["severity"] = float(entry["severity"])
+        except (TypeError, ValueError):
+            errors.append(f"{where}: severity is {entry['severity']!r}; expected a number")
+    return item if len(errors) == before else None
+
+
+def _resolve(root: Path, name: str) -> Path:
+    return Path(os.path.abspath(root / os.path.expanduser(name)))
+
+
+def _unusable(path: Path) -> str | None:
+    if not path.is_file():
+        return "missing"
+    return "foreign" if path.suffix.lower() in VIDEO_SUFFIXES + DICOM_SUFFIXES else None

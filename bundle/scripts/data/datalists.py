@@ -1,0 +1,141 @@
+"""dataset_dir and a few numbers -> the four sections a run works on."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch.distributed as dist
+
+from scripts.data.checks import FileReport, check_files
+from scripts.data.errors import DatasetError
+from scripts.data.layouts import Item, read_dataset, read_unlabeled_folder
+from scripts.data.leaks import check_groups, check_leaks
+from scripts.data.manifest import count_sections, write_manifest
+from scripts.data.splits import PARTS, check_fractions, label_subset, split_by_group
+from scripts.io.mask_reader import ValueMap
+
+logger = logging.getLogger(__name__)
+
+SAMPLE_DIR = "sample_dataset"  # below the working directory, when no sample_dir is given
+
+
+def build_datalists(
+    dataset_dir: str | os.PathLike[str] | None,
+    label_fraction: float = 1.0,
+    seed: int = 0,
+    split: Sequence[float] = (0.7, 0.1, 0.2),
+    unlabeled_data: bool | str | os.PathLike[str] = True,
+    manifest_path: str | os.PathLike[str] | None = None,
+    sample_dir: str | os.PathLike[str] | None = None,
+    value_map: ValueMap | None = None,
+) -> dict[str, list[Item]]:
+    """Read, check, split and record a dataset -> {"training", "unlabeled", "validation", "test"}: lists of items.
+
+    dataset_dir: a folder or datalist JSON as read_dataset takes; None or "" for the built-in sample in `sample_dir`.
+    label_fraction: share (0, 1] of the training images whose masks are used; nested for one seed.
+    split: training, validation, test shares of the labelled images; sections that a datalist gives are kept.
+    unlabeled_data: True: frames without mask, unlabeled/, and the training images beyond label_fraction; False: none;
+        a path: a folder of more frames, in addition.
+    manifest_path: where to write manifest.json (by rank 0 only).
+    value_map: {pixel value: class} of the masks, see read_mask.
+
+    Raises DatasetError, LeakError or MediaError, naming files and cure, before anything is written.
+    """
+    check_fractions(split)
+    if not 0 < label_fraction <= 1:
+        raise DatasetError(
+            f"label_fraction is {label_fraction}; expected a number above 0 and up to 1, e.g. 0.1 for 10 %"
+        )
+    sample = dataset_dir is None or str(dataset_dir) == ""
+    root = _make_sample(sample_dir or SAMPLE_DIR) if sample else Path(os.path.expanduser(str(dataset_dir)))
+    found = read_dataset(root)
+    labelled = [item for item in found["pool"] if "label" in item]
+    unlabeled = _unlabeled_items(found, unlabeled_data, root)
+    given = {name: found[name] for name in ("validation", "test") if found.get(name)}
+    report = check_files([*labelled, *(item for items in given.values() for item in items), *unlabeled], value_map)
+
+    sections = {**_split(labelled, given, split, seed, report), **given}
+    strata = _strata(sections["training"], report)
+    subset = label_subset(sections["training"], label_fraction, seed, strata)
+    chosen = {item["image"] for item in subset}
+    rest = [_without_label(item) for item in sections["training"] if item["image"] not in chosen]
+    sections["training"] = subset
+    sections["unlabeled"] = [] if unlabeled_data is False else sorted(rest + unlabeled, key=lambda item: item["file"])
+
+    sections, of_groups = check_groups(sections)
+    sections, of_pictures = check_leaks(sections)
+    sections = {name: sections[name] for name in ("training", "unlabeled", "validation", "test")}
+    for name, numbers in count_sections(sections).items():
+        logger.info("%s: %d images in %d groups, %d with masks", name, *numbers.values())
+    if manifest_path is not None and _rank() == 0:
+        write_manifest(
+            manifest_path,
+            sections,
+            dataset_dir=root,
+            seed=seed,
+            label_fraction=label_fraction,
+            split=dict(zip(PARTS, map(float, split), strict=True)),
+            sample=sample,
+            warnings=[*report.warnings, *of_groups, *of_pictures],
+        )
+    return sections
+
+
+def _unlabeled_items(
+    found: dict[str, list[Item]], unlabeled_data: bool | str | os.PathLike[str], root: Path
+) -> list[Item]:
+    """Items without mask: those of the dataset, and those of the folder `unlabeled_data` unless already among them."""
+    if unlabeled_data is False:
+        return []
+    items = [item for item in found["pool"] if "label" not in item] + found.get("unlabeled", [])
+    if unlabeled_data is not True:
+        known = {item["image"] for item in items}
+        items += [item for item in read_unlabeled_folder(unlabeled_data, root) if item["image"] not in known]
+    return items
+
+
+def _split(
+    labelled: list[Item], given: dict[str, list[Item]], split: Sequence[float], seed: int, report: FileReport
+) -> dict[str, list[Item]]:
+    """Split the labelled pool; shares of sections that are given fall to nobody, the others keep their proportions."""
+    shares = [0.0 if part in given else float(split[k]) for k, part in enumerate(PARTS)]
+    if shares[1] == shares[2] == 0:
+        return {"training": labelled, "validation": [], "test": []}
+    fractions = [share / sum(shares) for share in shares]
+    return split_by_group(labelled, fractions, seed, _strata(labelled, report))
+
+
+def _strata(items: Sequence[Item], report: FileReport) -> list[bool]:
+    """Has the item's mask any lesion?"""
+    return [report.lesion_share[item["label"]] > 0 for item in items]
+
+
+def _without_label(item: Item) -> Item:
+    return {key: value for key, value in item.items() if key != "label"}
+
+
+def _make_sample(directory: str | os.PathLike[str]) -> Path:
+    """Generate the sample set once; other ranks wait for the first."""
+    from scripts.data.sample import make_sample_dataset  # only where it is wanted: it draws pictures
+
+    logger.warning(
+        "no dataset_dir given: using the built-in SAMPLE set of drawn frames in %s; its figures say nothing about "
+        "endoscopy. Give your own data with --dataset_dir",
+        directory,
+    )
+    together = dist.is_available() and dist.is_initialized()
+    if together and _rank() != 0:
+        dist.barrier()
+    made = Path(make_sample_dataset(directory))
+    if together and _rank() == 0:
+        dist.barrier()
+    return made
+
+
+def _rank() -> int:
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank()
+    return int(os.environ.get("RANK", "0"))  # torchrun, before the process group is up

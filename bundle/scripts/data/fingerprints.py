@@ -1,0 +1,73 @@
+"""A picture file -> hashes of its bytes and of its pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from scripts.io.image_reader import read_rgb
+
+T = TypeVar("T")
+_cache: dict[tuple[str, int, int], Fingerprint] = {}
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Hashes of one picture: `sha256` of the file, `pixels` of the upright RGB; and its size in pixels."""
+
+    sha256: str
+    pixels: str
+    height: int
+    width: int
+
+
+def fingerprint(path: str) -> Fingerprint:
+    """Hash one picture; remembered for this process by (path, size, modification time).
+
+    `pixels` is the same for the same picture kept as PNG, BMP or TIFF, with or without metadata, and for a JPEG and the
+    PNG made from it. It does not see through a second JPEG compression: near-duplicates are what groups are for.
+    Raises MediaError for a file that cannot be decoded completely.
+    """
+    stat = os.stat(path) if os.path.exists(path) else None
+    key = (path, stat.st_size, stat.st_mtime_ns) if stat else None
+    if key is not None and key in _cache:
+        return _cache[key]
+    pixels = read_rgb(path)
+    height, width = pixels.shape[:2]
+    digest = hashlib.sha256(f"{height}x{width}:".encode())
+    digest.update(pixels)
+    found = Fingerprint(file_sha256(path), digest.hexdigest(), height, width)
+    if key is not None:
+        _cache[key] = found
+    return found
+
+
+def file_sha256(path: str) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def map_files(function: Callable[[str], T], paths: Iterable[str], what: str) -> dict[str, T | Exception]:
+    """Apply `function` to each distinct path in threads (decoding and hashing release the GIL).
+
+    Returns {path: result, or the ValueError or OSError that it raised}, in the order of `paths`.
+    A progress bar named `what` appears when it takes longer than two seconds.
+    """
+
+    def guarded(path: str) -> T | Exception:
+        try:
+            return function(path)
+        except (ValueError, OSError) as error:
+            return error
+
+    distinct = list(dict.fromkeys(paths))
+    with ThreadPoolExecutor(max_workers=min(16, (os.cpu_count() or 1))) as pool:
+        results = list(tqdm(pool.map(guarded, distinct), total=len(distinct), desc=what, delay=2, leave=False))
+    return dict(zip(distinct, results, strict=True))

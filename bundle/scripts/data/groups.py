@@ -1,0 +1,78 @@
+"""Group file (CSV) -> the group (patient, video, near-duplicates) of each picture."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from scripts.data.errors import DatasetError, listing
+from scripts.io.image_reader import IMAGE_SUFFIXES
+
+logger = logging.getLogger(__name__)
+
+GROUP_COLUMNS = ("group", "patient")  # the first that the header has
+
+
+def read_groups(path: Path, files: Sequence[str], folder: str) -> dict[str, str]:
+    """Look up the group of each of `files` (posix, relative to `folder`) in a CSV with header -> {file: group}.
+
+    Columns: `file` and `group` (or `patient`); others are ignored. A file is named with or without its folder and its
+    extension. A picture without a row is a group of its own (logged), and so is absent from the result.
+    Raises DatasetError: no such columns, an empty field, a file in two groups, or not one row that fits a picture.
+    """
+    rows = _read_rows(path)
+    by_bare = {_bare(key): group for key, group in rows.items()}
+    basenames = Counter(PurePosixPath(_bare(file)).name for file in files)
+    found: dict[str, str] = {}
+    used: set[str] = set()
+    for file in files:
+        keys = [f"{folder}/{file}", file]
+        if basenames[PurePosixPath(_bare(file)).name] == 1:  # in a subfolder, and no other of its name
+            keys.append(PurePosixPath(file).name)
+        for key in keys:
+            group = rows.get(key, by_bare.get(_bare(key)))
+            if group is not None:
+                found[file] = group
+                used.add(_bare(key))
+                break
+    if files and not found:
+        example = next(iter(rows), "")
+        raise DatasetError(
+            f"{path}: none of its {len(rows)} rows names a picture in {folder}/ (first row: {example!r}, first "
+            f"picture: {files[0]!r}); write the file names as they are in the folder, or remove the file"
+        )
+    if missing := [file for file in files if file not in found]:
+        logger.warning("%s: no group for %d pictures; each is its own group:%s", path, len(missing), listing(missing))
+    if unused := [key for key in rows if _bare(key) not in used]:
+        logger.warning("%s: %d rows name no picture in %s/:%s", path, len(unused), folder, listing(unused))
+    return found
+
+
+def _read_rows(path: Path) -> dict[str, str]:
+    text = path.read_text(encoding="utf-8-sig")
+    header = text.split("\n", 1)[0]
+    delimiter = ";" if ";" in header and "," not in header else ","
+    reader = csv.DictReader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
+    columns = [name.strip().lower() for name in reader.fieldnames or []]
+    reader.fieldnames = columns
+    column = next((name for name in GROUP_COLUMNS if name in columns), None)
+    if "file" not in columns or column is None:
+        raise DatasetError(f"{path}: its header is {columns}; expected the columns `file` and `group`")
+    rows: dict[str, str] = {}
+    for row in reader:
+        file = (row["file"] or "").strip().replace("\\", "/").removeprefix("./")
+        group = (row[column] or "").strip()
+        if not file or not group:
+            raise DatasetError(f"{path}, line {reader.line_num}: empty `file` or `{column}`; fill it or remove the row")
+        if rows.setdefault(file, group) != group:
+            raise DatasetError(f"{path}: {file} is in the groups {rows[file]} and {group}; keep one row")
+    return rows
+
+
+def _bare(name: str) -> str:
+    """Drop a picture's extension; a dot that belongs to the name (frame.001) stays."""
+    suffix = PurePosixPath(name).suffix
+    return name[: -len(suffix)] if suffix.lower() in IMAGE_SUFFIXES else name

@@ -1,0 +1,102 @@
+"""The record of what a run was given: split, seed, and SHA-256 of every file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.data.errors import DatasetError
+from scripts.data.fingerprints import file_sha256, fingerprint, map_files
+
+KEYS = ("dataset_dir", "seed", "label_fraction", "split", "sample", "counts", "warnings", "files")
+
+
+def write_manifest(
+    path: str | os.PathLike[str],
+    sections: Mapping[str, Sequence[dict[str, Any]]],
+    *,
+    dataset_dir: str | os.PathLike[str],
+    seed: int,
+    label_fraction: float,
+    split: Mapping[str, float],
+    sample: bool = False,
+    warnings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Write manifest.json in one step (temporary name, then rename) and return its content.
+
+    "file" and "label" are posix paths relative to dataset_dir (a JSON's folder); hashes are of the files as they are.
+    Raises OSError that names the path when it cannot be written.
+    """
+    root = Path(os.path.abspath(os.path.expanduser(dataset_dir)))
+    root = root.parent if root.is_file() else root
+    items = [item for found in sections.values() for item in found]
+    images = _hashes(map_files(lambda name: fingerprint(name).sha256, (item["image"] for item in items), "hashing"))
+    labels = _hashes(map_files(file_sha256, (item["label"] for item in items if "label" in item), "hashing masks"))
+    content = {
+        "dataset_dir": str(dataset_dir),
+        "seed": seed,
+        "label_fraction": label_fraction,
+        "split": dict(split),
+        "sample": sample,
+        "counts": count_sections(sections),
+        "warnings": list(warnings),
+        "files": [
+            {
+                "section": name,
+                "file": item["file"],
+                "group": item["group"],
+                "label": Path(os.path.relpath(item["label"], root)).as_posix() if "label" in item else None,
+                "sha256": images[item["image"]],
+                "label_sha256": labels[item["label"]] if "label" in item else None,
+            }
+            for name, found in sections.items()
+            for item in found
+        ],
+    }
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
+        raise OSError(f"{path} cannot be written ({error}); choose an output_dir you may write to") from error
+    return content
+
+
+def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a manifest. Raises DatasetError: no such file, or not a manifest."""
+    path = Path(path)
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such manifest; every training run writes one into its output_dir")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: not a JSON file ({error}); run the training again") from error
+    missing = [key for key in KEYS if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise DatasetError(f"{path}: not a manifest, it lacks {missing}; give the manifest.json of a run")
+    return content
+
+
+def count_sections(sections: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, dict[str, int]]:
+    """Images, groups and labelled images of each section."""
+    return {
+        name: {
+            "images": len(items),
+            "groups": len({item["group"] for item in items}),
+            "labelled": sum("label" in item for item in items),
+        }
+        for name, items in sections.items()
+    }
+
+
+def _hashes(found: Mapping[str, str | Exception]) -> dict[str, str]:
+    for value in found.values():
+        if isinstance(value, Exception):
+            raise value
+    return dict(found)  # type: ignore[arg-type]

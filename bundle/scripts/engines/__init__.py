@@ -1,0 +1,1 @@
+"""The loops and what hangs on them: semi-supervised training, evaluation, inference, checkpoints, logs, guards."""

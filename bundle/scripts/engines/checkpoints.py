@@ -1,0 +1,150 @@
+"""model.pt (best, to be used) and last.pt (everything that a run needs to go on exactly)."""
+
+from __future__ import annotations
+
+import logging
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from scripts.engines.run_directory import RunDirectory, is_main_process
+from scripts.engines.trainer import SemiSupervisedTrainer
+from scripts.io.atomic import replacing
+from scripts.networks.checkpoints import load_weights, read_file
+
+logger = logging.getLogger(__name__)
+
+
+class RunCheckpoint:
+    """After each epoch writes last.pt and, when the validation figure rose, model.pt; restores last.pt at the start.
+
+    model.pt is {"model": weights to use (the EMA teacher's where there is one), "companion": the student's or absent,
+    "epoch", "value"}; it loads with ``weights_only`` and in MONAI Label. A figure that is not finite is never best.
+
+    Args:
+        run: the run directory; its last.pt is restored if it is resuming.
+        evaluator: its state holds the key metric; None = the last epoch is the best.
+        key_metric: name of the figure, larger is better.
+    """
+
+    def __init__(self, run: RunDirectory, evaluator: Engine | None = None, key_metric: str = "val_dice") -> None:
+        self.run = run
+        self.evaluator = evaluator
+        self.key_metric = key_metric
+        self.best_value = float("-inf")
+        self.best_epoch = 0
+        self.value: float | None = None
+
+    def attach(self, engine: SemiSupervisedTrainer) -> None:
+        """Restore at the start, save after each epoch; attach it after all handlers whose work must be in last.pt."""
+        engine.add_event_handler(Events.STARTED, self.restore)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def save(self, engine: SemiSupervisedTrainer) -> None:
+        """Write last.pt, and model.pt if this epoch is the best so far."""
+        measured = self.evaluator.state.metrics.get(self.key_metric) if self.evaluator is not None else None
+        self.value = None if measured is None else float(measured)  # None: there is no validation split
+        better = self.value is None or self.value > self.best_value
+        if better:
+            self.best_value, self.best_epoch = (self.value if self.value is not None else 0.0), engine.state.epoch
+        if not is_main_process():
+            return
+        if better:
+            save_atomically(self.run.path / "model.pt", self._usable(engine))
+        save_atomically(self.run.last_checkpoint, self._everything(engine))
+
+    def _usable(self, engine: SemiSupervisedTrainer) -> dict[str, Any]:
+        student = engine.bare_network.state_dict()
+        weights = student if engine.teacher is None else engine.teacher.network.state_dict()
+        content: dict[str, Any] = {"model": weights, "epoch": engine.state.epoch, "value": self.best_value}
+        return content if engine.teacher is None else content | {"companion": student}
+
+    def _everything(self, engine: SemiSupervisedTrainer) -> dict[str, Any]:
+        return {
+            "student": engine.bare_network.state_dict(),
+            "parts": {name: part.state_dict() for name, part in _parts(engine).items()},
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+            "best": {"value": self.best_value, "epoch": self.best_epoch},
+            "random": random_state(),
+        }
+
+    def restore(self, engine: SemiSupervisedTrainer) -> None:
+        """Put every part back as last.pt has it; nothing is done where the run starts afresh."""
+        if not self.run.resuming:
+            return
+        content = torch.load(self.run.last_checkpoint, map_location="cpu", weights_only=True)
+        engine.bare_network.load_state_dict(content["student"])
+        for name, part in _parts(engine).items():
+            part.load_state_dict(content["parts"][name])
+        self.best_value, self.best_epoch = content["best"]["value"], content["best"]["epoch"]
+        engine.state.epoch, engine.state.iteration = content["epoch"], content["iteration"]
+        set_random_state(content["random"])
+        logger.info("Resumed after epoch %d (iteration %d).", content["epoch"], content["iteration"])
+
+
+def _parts(engine: SemiSupervisedTrainer) -> dict[str, Any]:
+    """Everything but the student that has a state."""
+    parts = {
+        "optimizer": engine.optimizer,
+        "lr_scheduler": engine.lr_scheduler,
+        "teacher": engine.teacher,
+        "objective": engine.objective,
+        "grad_scaler": engine.grad_scaler,
+    }
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def save_atomically(path: str | Path, content: Any) -> None:
+    """torch.save under a temporary name, then rename."""
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+
+
+def random_state() -> dict[str, Any]:
+    """States of Python's, NumPy's and torch's generators, in types that ``weights_only`` loads."""
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    version, python_keys, python_gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
+        "python": [version, list(python_keys), python_gauss],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Put the generators back; GPUs that are not here are left alone."""
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    version, python_keys, python_gauss = state["python"]
+    random.setstate((version, tuple(python_keys), python_gauss))
+
+
+def load_into(network: nn.Module, path: str | Path) -> int:
+    """Load the weights to use of a model.pt or last.pt (the teacher's where there is one); returns its epoch, 0 if unsaid.
+
+    Raises:
+        CheckpointError: see scripts.networks.checkpoints.
+    """
+    content, _ = read_file(path)
+    if isinstance(content, dict) and "student" in content:
+        teacher = content["parts"].get("teacher")
+        prefix = "network."
+        weights = (
+            content["student"]
+            if teacher is None
+            else {key.removeprefix(prefix): value for key, value in teacher.items() if key.startswith(prefix)}
+        )
+        network.load_state_dict(weights)
+    else:
+        load_weights(network, path)
+    return int(content.get("epoch", 0)) if isinstance(content, dict) else 0

@@ -1,0 +1,138 @@
+"""The end of a run: the best and the last checkpoint measured, the report written."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import nn
+from torch.utils.data import DataLoader
+
+from scripts.engines.checkpoints import load_into
+from scripts.engines.evaluation import evaluate
+from scripts.engines.run_directory import RunDirectory, is_main_process
+from scripts.io.atomic import write_text
+from scripts.io.writers import ensure_writable
+from scripts.metrics.evaluation import LesionEvaluation
+
+logger = logging.getLogger(__name__)
+
+
+def finish_run(
+    run: RunDirectory,
+    network: nn.Module,
+    validation: DataLoader,
+    test: DataLoader,
+    device: str | torch.device,
+    postprocessing: Callable,
+    inferer: Inferer | None = None,
+    key_metric: str = "val_dice",
+) -> dict[str, Any]:
+    """Measure the best and the last checkpoint of a run; write test_metrics.json, per_image.csv, predictions/, report.
+
+    The temperature is fitted on validation; the test split is read here and nowhere else.
+
+    Args:
+        run: its folder holds model.pt and last.pt.
+        network: any network of the run's design; its weights are replaced by the best.
+        validation, test: loaders of one frame a batch; without items where the data set has no such split.
+
+    Returns:
+        the content of test_metrics.json.
+    """
+    shared = {"device": torch.device(device), "postprocessing": postprocessing, "inferer": inferer}
+    result = {"key_metric": key_metric}
+    result |= measure_checkpoint(network, run.path / "model.pt", validation, test, run.path, **shared)
+    if "best" in result:
+        last_epoch = load_into(network, run.path / "last.pt")
+        same = last_epoch == result["best"]["epoch"]
+        figures = None if same else evaluate(network, test, **shared).figures(temperature=result["temperature"])
+        result["last"] = result["best"] if same else {"epoch": last_epoch, "figures": figures}
+        load_into(network, run.path / "model.pt")
+    if is_main_process():
+        write_text(run.path / "test_metrics.json", json.dumps(result, indent=4))
+        run.write_environment(network, torch.device(device))
+        _log_headline(result)
+        # Drawing is not needed where a run is measured without being shown; matplotlib is slow to load.
+        from scripts.reports.report import write_report
+
+        logger.info("Report: %s", write_report(run.path))
+    return result
+
+
+def evaluate_checkpoint(
+    checkpoint: str | Path,
+    output_dir: str | Path,
+    network: nn.Module,
+    validation: DataLoader,
+    test: DataLoader,
+    device: str | torch.device,
+    postprocessing: Callable,
+    inferer: Inferer | None = None,
+) -> dict[str, Any]:
+    """Measure any checkpoint on a data set; writes test_metrics.json, per_image.csv and predictions/ to ``output_dir``."""
+    output_dir, device = ensure_writable(output_dir), torch.device(device)
+    shared = {"device": device, "postprocessing": postprocessing, "inferer": inferer}
+    result = measure_checkpoint(network.to(device), checkpoint, validation, test, output_dir, **shared)
+    if is_main_process():
+        write_text(output_dir / "test_metrics.json", json.dumps(result | {"checkpoint": str(checkpoint)}, indent=4))
+        _log_headline(result)
+        logger.info("Figures: %s", output_dir / "test_metrics.json")
+    return result
+
+
+def measure_checkpoint(
+    network: nn.Module,
+    checkpoint: str | Path,
+    validation: DataLoader,
+    test: DataLoader,
+    output_dir: Path,
+    **shared: Any,
+) -> dict[str, Any]:
+    """{"temperature", "validation", "best"} of one checkpoint; parts without frames are left out, and that is logged."""
+    epoch = load_into(network, checkpoint)
+    result: dict[str, Any] = {"temperature": 1.0}
+    if len(validation.dataset):
+        checked = evaluate(network, validation, **shared)
+        result["temperature"] = _temperature(checked)
+        result["validation"] = {"epoch": epoch, "figures": checked.figures(temperature=result["temperature"])}
+    else:
+        logger.warning("No validation split: the last epoch counts as the best, and no temperature is fitted.")
+    if len(test.dataset):
+        best = evaluate(network, test, predictions_dir=output_dir / "predictions", **shared)
+        result["best"] = {"epoch": epoch, "figures": best.figures(temperature=result["temperature"])}
+        if is_main_process():
+            best.write_csv(output_dir / "per_image.csv")
+    else:
+        logger.warning("No test split: there are validation figures alone.")
+    return result
+
+
+def _temperature(evaluation: LesionEvaluation) -> float:
+    try:
+        return float(evaluation.fit_temperature())
+    except ValueError as error:
+        logger.warning("No temperature could be fitted on validation, 1 is used: %s", error)
+        return 1.0
+
+
+def _log_headline(result: dict[str, Any]) -> None:
+    for name in ("validation", "best", "last"):
+        if name not in result:
+            continue
+        figures = result[name]["figures"]
+        shown = ", ".join(f"{key} {_with_interval(figures[key])}" for key in ("dice", "iou_pooled"))
+        split = "validation" if name == "validation" else f"test, {name} checkpoint"
+        logger.info("%s (epoch %d): %s", split, result[name]["epoch"], shown)
+
+
+def _with_interval(figure: dict[str, Any]) -> str:
+    if figure["value"] is None:
+        return "not defined"
+    interval = "" if figure["low"] is None else f" [{figure['low']:.4f}, {figure['high']:.4f}]"
+    return f"{figure['value']:.4f}{interval}"

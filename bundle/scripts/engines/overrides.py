@@ -1,0 +1,99 @@
+"""Refuses mistyped overrides, which MONAI accepts in silence, and reads the config that is running."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
+from monai.utils.module import optional_import
+
+# What `--tracking` adds to a config at run time.
+TRACKING_IDS = {"handlers_id", "configs", "handlers", *DEFAULT_EXP_MGMT_SETTINGS["mlflow"]["configs"]}
+
+
+class UnknownOverrideError(ValueError):
+    """An override names an id that the config does not have."""
+
+
+def running_workflow() -> ConfigWorkflow:
+    """The MONAI workflow whose expression is being evaluated.
+
+    MONAI hands expressions no reference to the workflow that evaluates them, so it is looked up on the call stack.
+
+    Raises:
+        RuntimeError: called from outside of a config.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, ConfigWorkflow):
+            return owner
+        frame = frame.f_back
+    raise RuntimeError("running_workflow() has a meaning only inside of a config that monai.bundle is running.")
+
+
+def running_config() -> dict[str, Any]:
+    """The config that is running, overrides applied; top-level references to plain values are resolved."""
+    parser = running_workflow().parser
+    config = {key: value for key, value in parser.get().items() if key != "_meta_"}
+    for key, value in config.items():
+        if isinstance(value, str) and value.startswith(("$", "@")):
+            resolved = parser.ref_resolver.resolved_content.get(key)
+            config[key] = resolved if isinstance(resolved, (str, int, float, bool)) else value
+    return config
+
+
+def refuse_unknown_overrides(bases: str | Sequence[str]) -> None:
+    """Raise if the running config has an id that the config files ``bases`` do not declare.
+
+    Under a component, an argument of that component may be added: ``--network_def::dropout 0.1``.
+
+    Args:
+        bases: names in the configs folder: the complete config, "train.json" for one, then what is layered over it.
+
+    Raises:
+        UnknownOverrideError: with the nearest declared id.
+    """
+    workflow = running_workflow()
+    bases = [bases] if isinstance(bases, str) else list(bases)
+    declared = ConfigParser()
+    declared.read_config([workflow.config_root_path / base for base in bases])
+    for parent, name, siblings in _unknown_names(workflow.parser.get(), declared.get()):
+        known = [f"{parent}::{item}" if parent else item for item in siblings if not item.startswith("_")]
+        wrong = f"{parent}::{name}" if parent else name
+        near = get_close_matches(wrong, known, n=1, cutoff=0.0)
+        raise UnknownOverrideError(
+            f"--{wrong}: {' + '.join(bases)} has no such id" + (f"; did you mean --{near[0]}?" if near else ".")
+        )
+
+
+def _unknown_names(config: Any, declared: Any, parent: str = "") -> Iterator[tuple[str, str, list[str]]]:
+    """(parent, name, its declared siblings) for each name of ``config`` that ``declared`` lacks."""
+    if not isinstance(config, dict) or not isinstance(declared, dict):
+        return
+    if parent and not declared:
+        return  # An empty mapping is free: what it is given to will check the names.
+    target = config.get("_target_")
+    if target != declared.get("_target_"):
+        return  # Another component was put in its place: its arguments are its own affair.
+    arguments = _arguments(target)
+    for name, value in config.items():
+        if name.startswith("_") or name in arguments or (not parent and name in TRACKING_IDS):
+            continue
+        if name in declared:
+            yield from _unknown_names(value, declared[name], f"{parent}::{name}" if parent else name)
+        else:
+            yield parent, name, list(declared) + sorted(arguments)
+
+
+def _arguments(target: Any) -> set[str]:
+    """Argument names of a component named by ``_target_``; empty when there is none."""
+    if not isinstance(target, str) or target.startswith(("$", "@")) or "." not in target:
+        return set()
+    module, _, name = target.rpartition(".")
+    component, found = optional_import(module, name=name)
+    return set(inspect.signature(component).parameters) if found else set()

@@ -1,0 +1,143 @@
+"""The run directory: made and proved writable before work starts, config and environment written into it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import shlex
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from scripts.io.atomic import write_text
+from scripts.io.writers import ensure_writable
+
+logger = logging.getLogger(__name__)
+RECORDED_PACKAGES = ("torch", "torchvision", "monai", "timm", "pytorch-ignite", "kornia", "numpy", "pillow")
+#: ids that may differ between the first part of a run and its continuation
+FREE_ON_RESUME = ("max_epochs", "device", "output_dir", "bundle_root", "num_workers", "cache_gb", "resume", "dataset_dir")
+
+
+class ResumeError(ValueError):
+    """The run directory holds a run with other settings."""
+
+
+class RunDirectory:
+    """A folder for one run: manifest.json, config.json, environment.json, checkpoints, figures, report.
+
+    Args:
+        path: made if missing.
+        config: the config after command-line overrides, before references are resolved.
+        resume: continue from last.pt if there is one; False = start afresh in a folder that must hold no run.
+
+    Raises:
+        OutputError: the folder cannot be written.
+        ResumeError: it holds a run with other settings, or a run although ``resume`` is False.
+    """
+
+    def __init__(self, path: str | Path, config: dict[str, Any], resume: bool = True) -> None:
+        self.path = Path(path)
+        self.config = config
+        self.started = time.time()
+        new = not self.path.exists()
+        ensure_writable(self.path)
+        if new and is_main_process():
+            self.path.rmdir()  # Nothing is left of a run that fails before it starts.
+        self.last_checkpoint = self.path / "last.pt"
+        self.resuming = self.last_checkpoint.is_file()
+        if self.resuming and not resume:
+            raise ResumeError(
+                f"{self.path} already holds a run. Give another --run_name, delete the folder, or leave out --resume False."
+            )
+        if self.resuming:
+            self._check_same_run(config)
+            logger.info("Continuing the run in %s.", self.path)
+
+    def _check_same_run(self, config: dict[str, Any]) -> None:
+        stored_path = self.path / "config.json"
+        stored = json.loads(stored_path.read_text()) if stored_path.is_file() else {}
+        before, now = (
+            {key: value for key, value in flatten(json.loads(json.dumps(source, default=str))).items()}
+            for source in (stored, config)
+        )
+        changed = [
+            f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and key.split("#")[0] not in FREE_ON_RESUME and not key.startswith("_meta_")
+        ]
+        if changed:
+            raise ResumeError(
+                f"{self.path} holds a run with other settings ({'; '.join(changed[:4])}{' ...' if len(changed) > 4 else ''}). "
+                "Give another --run_name, or delete the folder."
+            )
+
+    def write_environment(self, network: nn.Module, device: torch.device, substitutions: list[str] | None = None) -> None:
+        """Write config.json, and environment.json: versions, machine, the encoder weights really used, substitutions."""
+        if not is_main_process():
+            return
+        write_text(self.path / "config.json", json.dumps(self.config, indent=4, default=str))
+        weights = dict(network.encoder_weights_report)
+        found = list(substitutions or [])
+        if weights.get("substituted"):
+            found.append(str(weights.get("message")))
+        environment = {
+            "versions": {"python": platform.python_version()} | {name: _version(name) for name in RECORDED_PACKAGES},
+            "machine": {
+                "system": platform.platform(),
+                "processor": _processor(),
+                "cores": os.cpu_count(),
+                "threads": torch.get_num_threads(),
+                "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+            },
+            "device": str(device),
+            "encoder_weights": weights,
+            "substitutions": found,
+            "command": shlex.join(["python", "-m", "monai.bundle", *sys.argv[1:]]),
+            "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.time() - self.started, 1),
+        }
+        write_text(self.path / "environment.json", json.dumps(environment, indent=4))
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts and lists -> {"a#b#0": leaf}, in MONAI's notation."""
+    if isinstance(tree, dict):
+        pairs = tree.items()
+    elif isinstance(tree, list):
+        pairs = enumerate(tree)
+    else:
+        return {prefix: tree}
+    flat: dict[str, Any] = {}
+    for key, value in pairs:
+        flat |= flatten(value, f"{prefix}#{key}" if prefix else str(key))
+    return flat
+
+
+def is_main_process() -> bool:
+    """True in a single process and in rank 0 of a distributed run."""
+    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not ready or torch.distributed.get_rank() == 0
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,71 @@
+"""What changes over the run: the weight of the unlabelled loss and the learning rate."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+class SigmoidRampUp:
+    """weight * exp(-5 (1 - t)^2) with t running 0..1 over ``length`` iterations after ``start`` (Laine & Aila 2017).
+
+    Args:
+        weight: final weight of the unlabelled loss.
+        start: iterations without it, while the teacher knows nothing.
+        length: iterations of rising.
+    """
+
+    def __init__(self, weight: float = 1.0, start: int = 0, length: int = 0) -> None:
+        if start < 0 or length < 0:
+            raise ValueError(f"SigmoidRampUp: start is {start}, length is {length}; neither can be negative.")
+        self.weight = weight
+        self.start = start
+        self.length = length
+
+    def __call__(self, iteration: int) -> float:
+        """Weight at an iteration, the first being 1."""
+        if iteration <= self.start:
+            return 0.0
+        progress = min(1.0, (iteration - self.start) / self.length) if self.length else 1.0
+        return self.weight * math.exp(-5.0 * (1.0 - progress) ** 2)
+
+
+def parameter_groups(
+    network: nn.Module, learning_rate: float, encoder_ratio: float | str = "auto", weight_decay: float = 0.0
+) -> list[dict[str, Any]]:
+    """Two learning rates: a pretrained encoder moves slower than a decoder that starts from nothing.
+
+    Args:
+        network: has ``encoder`` and ``encoder_weights_report``.
+        learning_rate: of all but the encoder.
+        encoder_ratio: encoder's rate / learning_rate; "auto" = 0.3 from pretrained weights, 1 from random ones.
+        weight_decay: for matrices and kernels; biases and norms are not decayed.
+    """
+    if encoder_ratio == "auto":
+        pretrained = network.encoder_weights_report["used"] != "random"
+        encoder_ratio = 0.3 if pretrained else 1.0
+    encoder = {id(parameter) for parameter in network.encoder.parameters()}
+    groups: dict[tuple[bool, bool], dict[str, Any]] = {}
+    for parameter in network.parameters():
+        if not parameter.requires_grad:
+            continue
+        in_encoder, decayed = id(parameter) in encoder, parameter.ndim > 1
+        rate = learning_rate * (float(encoder_ratio) if in_encoder else 1.0)
+        group = {"params": [], "lr": rate, "weight_decay": weight_decay if decayed else 0.0}
+        groups.setdefault((in_encoder, decayed), group)["params"].append(parameter)
+    return list(groups.values())
+
+
+def warmup_poly(optimizer: Optimizer, iterations: int, warmup: int = 0, power: float = 0.9) -> LambdaLR:
+    """Rate rises linearly over ``warmup`` iterations, then falls as (1 - t)^power to 0; step it once an iteration."""
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return max(0.0, 1.0 - (step - warmup) / max(1, iterations - warmup)) ** power
+
+    return LambdaLR(optimizer, factor)

@@ -1,0 +1,42 @@
+"""One published objective a file; ``build_objective`` finds them by the name used in configs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from scripts.losses.less_net import LessNetObjective
+from scripts.losses.less_net_published import LessNetPublishedObjective
+from scripts.losses.mean_teacher import MeanTeacherObjective
+from scripts.losses.objective import Objective, ObjectiveOutput
+from scripts.losses.supervised import supervised_loss
+from scripts.losses.weak_to_strong import WeakToStrongObjective
+
+OBJECTIVES: dict[str, type[Objective] | None] = {
+    "supervised": None,
+    "less_net": LessNetObjective,
+    "less_net_published": LessNetPublishedObjective,
+    "mean_teacher": MeanTeacherObjective,
+    "weak_to_strong": WeakToStrongObjective,
+}
+
+
+def build_objective(name: str, options: Mapping[str, Any] | None = None) -> Objective | None:
+    """The objective of that name; None for "supervised", which leaves the unlabelled frames alone.
+
+    Args:
+        name: a key of OBJECTIVES.
+        options: arguments of the objective's class.
+
+    Raises:
+        ValueError: unknown name, with the nearest known one.
+    """
+    if name not in OBJECTIVES:
+        near = get_close_matches(name, OBJECTIVES, n=1, cutoff=0)
+        raise ValueError(f"objective '{name}' is unknown; did you mean '{near[0]}'? Known: {', '.join(OBJECTIVES)}.")
+    factory = OBJECTIVES[name]
+    return None if factory is None else factory(**(options or {}))
+
+
+__all__ = ["OBJECTIVES", "Objective", "ObjectiveOutput", "build_objective", "supervised_loss"]

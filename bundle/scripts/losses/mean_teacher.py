@@ -1,0 +1,41 @@
+"""Mean teacher: the student's answer to a changed frame must equal the moving average's answer to the frame."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scripts.losses.objective import Objective, ObjectiveOutput
+from scripts.transforms.views import view
+
+
+class MeanTeacherObjective(Objective):
+    """L = mean |softmax(f_S(s(x))) - softmax(f_T(x))|^2 (Tarvainen & Valpola 2017, eq. 1; as in the 2D medical ports).
+
+    Args:
+        geometry_view: geometry that both networks see.
+        student_view: colour changes for the student alone.
+    """
+
+    needs_teacher = True
+
+    def __init__(self, geometry_view: nn.Module | None = None, student_view: nn.Module | None = None) -> None:
+        super().__init__()
+        self.geometry_view = geometry_view or view(
+            horizontal_flip=0.5, vertical_flip=0.5, rotation=30, scale=(0.8, 1.3), translation=0.1
+        )
+        self.student_view = student_view or view(
+            brightness=0.3, contrast=0.3, saturation=0.3, hue=0.02, blur_probability=0.2
+        )
+
+    def forward(self, student: nn.Module, teacher: nn.Module | None, image: Tensor) -> ObjectiveOutput:
+        """See Objective."""
+        if teacher is None:
+            raise ValueError("MeanTeacherObjective needs a teacher: give the trainer an EMATeacher.")
+        image = self.geometry_view(image).image
+        with torch.no_grad():
+            target = torch.softmax(teacher(image).float(), dim=1)
+        answer = torch.softmax(student(self.student_view(image).image).float(), dim=1)
+        lesion = target.argmax(1).ne(0).float().mean()
+        return ObjectiveOutput(functional.mse_loss(answer, target), lesion, torch.ones_like(lesion))

@@ -1,0 +1,123 @@
+"""Weak to strong: hard pseudo-labels of an EMA teacher on the weak view teach the student on two strong views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scripts.losses.confidence import confidence_weighting
+from scripts.losses.objective import Objective, ObjectiveOutput
+from scripts.transforms.mixing import CutMix
+from scripts.transforms.views import view
+
+
+class WeakToStrongObjective(Objective):
+    """L = mean over strong views s of (1 - d) CE_w(f_S(s(x)), y) + d Dice_w(f_S(s(x)), y), y = argmax f_T(w(x)).
+
+    FixMatch with an EMA teacher, CutMix and, after UniMatch V2 (Yang et al. 2025), two strong views whose feature
+    channels are dropped in complement: f1 * m and f2 * (2 - m), m ~ 2 Bernoulli(1/2) per channel. CE is divided by all
+    pixels, not by the kept ones, so that few confident pixels give a small step. Dice counts only frames with a kept
+    lesion pixel: on a frame taken as healthy it would punish the smallest doubt.
+
+    Args:
+        weighting: "fixed" (threshold) or "softmatch".
+        threshold: confidence from which a pixel counts, for "fixed".
+        strong_views: 1 or 2.
+        complementary_dropout: share of frames whose channels are dropped (0 = off; needs two strong views).
+        cutmix: share of frames into which another one's box is pasted.
+        dice: d, share of the Dice term, 0..1.
+        weak_view: geometry and light colour, shared by all; strong_view: colour only, on top of the weak view.
+    """
+
+    needs_teacher = True
+
+    def __init__(
+        self,
+        weighting: str = "fixed",
+        threshold: float = 0.85,
+        strong_views: int = 2,
+        complementary_dropout: float = 0.5,
+        cutmix: float = 0.5,
+        dice: float = 0.5,
+        weak_view: nn.Module | None = None,
+        strong_view: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if strong_views not in (1, 2):
+            raise ValueError(f"strong_views is {strong_views}; expected 1 or 2.")
+        self.weighting = confidence_weighting(weighting, threshold)
+        self.strong_views = strong_views
+        self.complementary_dropout = complementary_dropout if strong_views == 2 else 0.0
+        self.cutmix = CutMix(cutmix)
+        self.dice = dice
+        self.weak_view = weak_view or view(
+            horizontal_flip=0.5, vertical_flip=0.5, rotation=30, scale=(0.7, 1.5), translation=0.1
+        )
+        # Hue .05 and hardly any grey: for blood and mucosa the colour is the signal.
+        self.strong_view = strong_view or view(
+            brightness=0.5, contrast=0.5, saturation=0.5, hue=0.05, grayscale=0.05, blur_probability=0.5
+        )
+
+    def forward(self, student: nn.Module, teacher: nn.Module | None, image: Tensor) -> ObjectiveOutput:
+        """See Objective."""
+        if teacher is None:
+            raise ValueError("WeakToStrongObjective needs a teacher: give the trainer an EMATeacher.")
+        weak = self.weak_view(image).image
+        with torch.no_grad():
+            confidence, pseudo_label = torch.softmax(teacher(weak).float(), dim=1).max(dim=1)
+            weight = self.weighting(confidence, pseudo_label)
+
+        views, labels, weights = [], [], []
+        for _ in range(self.strong_views):
+            boxes = self.cutmix.draw(weak)
+            views.append(CutMix.mix(self.strong_view(weak).image, boxes))
+            labels.append(CutMix.mix(pseudo_label[:, None], boxes)[:, 0])
+            weights.append(CutMix.mix(weight[:, None], boxes)[:, 0])
+        features = student.encode(torch.cat(views))
+        if self.complementary_dropout > 0:
+            features = complementary_channel_dropout(features, self.complementary_dropout)
+        logits = student.decode(features, (image.shape[-2], image.shape[-1])).float()
+
+        target, kept = torch.cat(labels), torch.cat(weights)
+        cross_entropy = (functional.cross_entropy(logits, target, reduction="none") * kept).mean()
+        dice = weighted_dice_loss(logits, target, kept)
+        loss = (1 - self.dice) * cross_entropy + self.dice * dice
+        terms = {"pseudo_ce": cross_entropy.detach(), "pseudo_dice": dice.detach()}
+        return ObjectiveOutput(loss, pseudo_label.ne(0).float().mean(), weight.mean(), terms)
+
+
+def complementary_channel_dropout(features: Sequence[Tensor], share: float) -> list[Tensor]:
+    """Multiply the channels of two halves of a batch by m and 2 - m, m ~ 2 Bernoulli(1/2) (UniMatch V2, eq. 5).
+
+    Args:
+        features: maps (2B, C_i, H_i, W_i); the first B rows are view one, the last B view two of the same frames.
+        share: share of the B frames that are changed; the others keep all channels in both views.
+    """
+    changed = torch.rand(len(features[0]) // 2, 1, 1, 1, device=features[0].device) < share
+    result = []
+    for feature in features:
+        keep = 2.0 * torch.randint(0, 2, (len(feature) // 2, feature.shape[1], 1, 1), device=feature.device)
+        keep = torch.where(changed, keep, torch.ones_like(keep)).to(feature.dtype)
+        result.append(feature * torch.cat([keep, 2.0 - keep]))
+    return result
+
+
+def weighted_dice_loss(logits: Tensor, target: Tensor, weight: Tensor, smooth: float = 1e-5) -> Tensor:
+    """1 - soft Dice of the lesion over the frames that have a weighted lesion pixel; 0 with gradient where none has.
+
+    Args:
+        logits: (B, C, H, W); every class but 0 counts as lesion.
+        target: class index (B, H, W).
+        weight: (B, H, W) in 0..1; pixels of weight 0 are ignored.
+    """
+    lesion = 1.0 - torch.softmax(logits, dim=1)[:, 0]
+    truth = target.ne(0).to(lesion.dtype)
+    truth_size = (truth * weight).flatten(1).sum(1)
+    overlap = (lesion * truth * weight).flatten(1).sum(1)
+    size = (lesion * weight).flatten(1).sum(1) + truth_size
+    loss = 1.0 - (2 * overlap + smooth) / (size + smooth)
+    has_lesion = (truth_size > 0).to(loss.dtype)
+    return (loss * has_lesion).sum() / has_lesion.sum().clamp(min=1.0)

@@ -1,0 +1,7 @@
+"""One definition of every figure that is reported: counts, outlines, calibration, intervals."""
+
+from scripts.metrics.confusion import confusion_counts, overlap_figures, pooled_figures
+from scripts.metrics.evaluation import LesionEvaluation
+from scripts.metrics.lesion_metric import LesionDice
+
+__all__ = ["LesionDice", "LesionEvaluation", "confusion_counts", "overlap_figures", "pooled_figures"]

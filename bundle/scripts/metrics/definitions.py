@@ -1,0 +1,83 @@
+"""What each reported figure is, in words that stand beside it in every table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scripts.metrics.calibration import BAND_SHARE, BINS, PIXELS_PER_IMAGE
+
+EMPTY = "No lesion in truth nor prediction counts 1, a predicted lesion where there is none 0."
+BAND = (
+    f"Expected calibration error of the lesion probability, {BINS} equal bins, over the lesion band: pixels"
+    f" within {100 * BAND_SHARE:g} % of the image diagonal of the true or predicted outline, at most {PIXELS_PER_IMAGE}"
+    " an image."
+)
+
+TITLES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "recall": "Recall",
+    "precision": "Precision",
+    "dice_pooled": "Dice, pooled",
+    "iou_pooled": "IoU, pooled",
+    "recall_pooled": "Recall, pooled",
+    "precision_pooled": "Precision, pooled",
+    "miou": "mIoU",
+    "mrecall": "mRecall",
+    "false_positive_frames": "False-positive frames",
+    "hd95": "HD95",
+    "surface_dice": "Surface Dice",
+    "ece": "ECE in the lesion band",
+    "ece_scaled": "ECE after temperature scaling",
+}
+
+_DEFINITIONS = {
+    "dice": f"2·TP / (2·TP + FP + FN) of the lesion, mean over images. {EMPTY}",
+    "iou": f"TP / (TP + FP + FN) of the lesion, mean over images. {EMPTY}",
+    "recall": f"Share of the lesion's pixels that was found, mean over images. {EMPTY}",
+    "precision": f"Share of the predicted pixels that is lesion, mean over images. {EMPTY} A missed lesion counts 0.",
+    "dice_pooled": "2·TP / (2·TP + FP + FN) of the lesion, from one confusion matrix over all pixels of the split.",
+    "iou_pooled": "TP / (TP + FP + FN) of the lesion, from one confusion matrix over all pixels of the split.",
+    "recall_pooled": "Share of all lesion pixels of the split that was found.",
+    "precision_pooled": "Share of all predicted pixels of the split that is lesion.",
+    "miou": "Mean of the IoU of background and of lesion, pooled (LESS-Net's published definition).",
+    "mrecall": "Mean of the recall of background and of lesion, pooled (LESS-Net's published definition).",
+    "false_positive_frames": "Share of the lesion-free frames with more than {area} of the image predicted as lesion.",
+    "hd95": "95th percentile of the distance between the outlines, the worse direction, mean over images, at original"
+    " resolution. Both empty counts 0, one empty the image diagonal.",
+    "surface_dice": "Share of both outlines within {tolerance:g} px of the other, mean over images, at original"
+    " resolution. Both empty counts 1, one empty 0.",
+    "ece": BAND,
+    "ece_scaled": BAND + " After temperature scaling with T = {temperature}, fitted on the validation split.",
+}
+
+_UNDEFINED = {
+    "false_positive_frames": "Not measured: no frame of this split is free of lesion.",
+    "ece": "Not measured: no frame has a lesion or a predicted one.",
+    "ece_scaled": "Not measured: no temperature was fitted, or no frame has a lesion or a predicted one.",
+}
+
+
+def definition(name: str, facts: dict[str, Any], value_defined: bool, interval_defined: bool) -> str:
+    """The definition of figure `name`, and why its value or its interval is missing where one is."""
+    temperature = facts["temperature"]
+    known = {
+        **facts,
+        "temperature": "(none)" if temperature is None else f"{temperature:.3f}",
+        "area": f"{100 * facts['area']:g} %",
+    }
+    text = _DEFINITIONS[name].format(**known)
+    if not value_defined:
+        text += " " + _UNDEFINED[name]
+    elif not interval_defined:
+        text += " No interval: too few groups of images have this figure."
+    return text
+
+
+def unit(name: str, facts: dict[str, Any]) -> str:
+    """The unit of figure `name`."""
+    if name == "hd95":
+        return "pixels"
+    if name == "false_positive_frames":
+        return f"share of {facts['free']} lesion-free frames"
+    return "0..1"

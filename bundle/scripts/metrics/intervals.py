@@ -1,0 +1,34 @@
+"""Bootstrap intervals: images of one patient are no independent evidence, so groups are drawn, not images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def sum_by_group(groups: Sequence[str], values: np.ndarray) -> np.ndarray:
+    """Sums of `values` (N, ...) over the images of each group: float64 (G, ...), groups in sorted order."""
+    names, index = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+    sums = np.zeros((len(names), *values.shape[1:]), dtype=np.float64)
+    np.add.at(sums, index, values)
+    return sums
+
+
+def draw_weights(groups: int, draws: int, seed: int) -> np.ndarray:
+    """How often each group is drawn: float64 (draws, groups), each row sums to `groups`."""
+    uniform = np.full(groups, 1.0 / groups)
+    return np.random.default_rng(seed).multinomial(groups, uniform, size=draws).astype(np.float64)
+
+
+def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
+    """The central `level` of bootstrap values (draws,); draws where the figure is undefined (nan) are left out.
+
+    None when more than half of the draws are undefined: what is left would speak for a different population.
+    """
+    defined = values[np.isfinite(values)]
+    if len(values) == 0 or len(defined) * 2 < len(values):
+        return None
+    tail = (1 - level) / 2
+    low, high = np.quantile(defined, [tail, 1 - tail])
+    return float(low), float(high)

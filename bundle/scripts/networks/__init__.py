@@ -1,0 +1,7 @@
+"""Tensors to logits: LESS-Net, its presets, and weights in and out of files."""
+
+from .checkpoints import CheckpointError, load_weights
+from .less_net import LESSNet
+from .presets import PRESETS, NetworkPreset
+
+__all__ = ["PRESETS", "CheckpointError", "LESSNet", "NetworkPreset", "load_weights"]

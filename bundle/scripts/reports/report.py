@@ -1,0 +1,263 @@
+"""One self-contained HTML page about a run, from the files of its directory alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from scripts.io.atomic import write_text
+from scripts.metrics.definitions import TITLES
+from scripts.reports.commands import next_commands
+from scripts.reports.figures import Chart, Line, dice_histogram, epoch_chart, size_scatter
+from scripts.reports.overlays import KINDS, cases, labelled_lesion_share
+from scripts.reports.run_files import RunFiles, read_run
+
+FOLDER = Path(__file__).parent
+HEADLINE = ("dice", "iou", "recall", "precision", "false_positive_frames")
+COLUMNS = {"best": "Test, best", "last": "Test, last", "validation": "Validation, best"}  # checkpoint
+SECTIONS = ("training", "unlabeled", "validation", "test")
+DASH = "–"
+FEW_GROUPS = 10  # a bootstrap over fewer groups covers less often than it says
+
+
+def write_report(run_dir: str | Path) -> Path:
+    """Write <run_dir>/report.html and <run_dir>/figures/*.png; a section whose file is missing says so.
+
+    Reads the files of the run directory and the frames and masks that its manifest.json names.
+
+    Returns:
+        the path of the page. It holds all its pictures, asks for nothing from a network, and opens from disk.
+
+    Raises:
+        FileNotFoundError: when `run_dir` is not the directory of a run.
+    """
+    run = read_run(run_dir)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.ChainableUndefined,
+    )
+    environment.filters.update(percent=percent, duration=duration)
+    page = environment.get_template("template.html.j2").render(
+        style=(FOLDER / "style.css").read_text(encoding="utf-8"),
+        run=run,
+        name=run.path.name,
+        started=_moment(run.environment.get("started")),
+        alerts=alerts(run),
+        sample=bool(run.manifest.get("sample")),
+        cards=cards(run),
+        table=figure_table(run),
+        columns=_columns(run),
+        groups=len({row.get("group") for row in run.images}),
+        few_groups=FEW_GROUPS,
+        charts=_epoch_charts(run),
+        spread=_present(
+            dice_histogram(run.path / "figures", run.images), size_scatter(run.path / "figures", run.images)
+        ),
+        cases=cases(run),
+        kinds=KINDS,
+        sections=SECTIONS,
+        groups_apart=bool(run.manifest.get("files")) and not shared_groups(run),
+        settings=settings(run.config),
+        config=json.dumps(run.config, indent=2, ensure_ascii=False),
+        commands=next_commands(run),
+    )
+    target = run.path / "report.html"
+    write_text(target, page)
+    return target
+
+
+def alerts(run: RunFiles) -> list[tuple[str, str, str]]:
+    """(title, text, details) of everything a reader must know before believing a figure; the loudest first."""
+    found = []
+    weights = run.environment.get("encoder_weights") or {}
+    if run.manifest.get("sample"):
+        found.append(("Sample data", "Trained and tested on the built-in, generated sample set: no claim rests on it."))
+    if weights.get("substituted"):
+        text = (
+            f"Asked for {weights.get('requested', '?')}, used {weights.get('used', '?')}. {weights.get('message', '')}"
+        )
+        found.append(("Encoder weights were substituted", text.strip()))
+    if shared := shared_groups(run):
+        found.append(("Groups on two sides of the split", f"{', '.join(shared[:5])}: these figures flatter."))
+    others = [*(run.environment.get("substitutions") or []), *(run.manifest.get("warnings") or [])]
+    for text in dict.fromkeys(str(other) for other in others):
+        if text and text != weights.get("message"):
+            found.append(("Note", text))
+    parts = ((title, *text.partition("\n")) for title, text in found)
+    return [(title, first, rest.strip()) for title, first, _, rest in parts]
+
+
+def shared_groups(run: RunFiles) -> list[str]:
+    """Groups that the manifest lists in more than one of training (with unlabelled frames), validation and test."""
+    sides: dict[str, set[str]] = {}
+    for entry in run.manifest.get("files") or []:
+        section = str(entry.get("section"))
+        sides.setdefault(str(entry.get("group")), set()).add("training" if section == "unlabeled" else section)
+    return sorted(group for group, found in sides.items() if len(found) > 1)
+
+
+def cards(run: RunFiles) -> list[dict[str, Any]]:
+    """The headline figures of the best checkpoint on the test split, or on validation where there is no test."""
+    figures = _figures(run, "best") or _figures(run, "validation")
+    result = []
+    for name in HEADLINE:
+        figure = figures.get(name)
+        if figure is None:
+            continue
+        low, high = figure.get("low"), figure.get("high")
+        bar = None
+        if figure.get("value") is not None and low is not None and high is not None:
+            bar = {"left": 100 * low, "width": max(1.0, 100 * (high - low)), "dot": 100 * figure["value"]}
+        result.append(
+            {
+                "title": TITLES[name],
+                "value": shown(name, figure.get("value")),
+                "interval": _interval(name, figure),
+                "bar": bar,
+                "unit": "mean over images" if name != "false_positive_frames" else figure.get("unit", ""),
+                "reason": figure.get("definition", "") if figure.get("value") is None else "",
+            }
+        )
+    return result
+
+
+def figure_table(run: RunFiles) -> list[dict[str, Any]]:
+    """One row a figure: title, unit, definition, and a cell for each measured checkpoint."""
+    measured = {column: _figures(run, column) for column in _columns(run)}
+    names = dict.fromkeys(name for figures in measured.values() for name in figures)
+    rows = []
+    for name in names:
+        known = next(figures[name] for figures in measured.values() if name in figures)
+        cells = []
+        for column, figures in measured.items():
+            figure = figures.get(name, {})
+            frames = figure.get("unit", "") if name == "false_positive_frames" else ""
+            cells.append((COLUMNS[column], shown(name, figure.get("value")), _interval(name, figure), frames))
+        rows.append(
+            {
+                "title": TITLES.get(name, name),
+                "unit": "pixels" if known.get("unit") == "pixels" else "",
+                "definition": known.get("definition", ""),
+                "cells": cells,
+            }
+        )
+    return rows
+
+
+def settings(config: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(name, value, meaning) of the plain top-level settings and of network_def; expressions are left out."""
+    meanings = config.get("_desc_") if isinstance(config.get("_desc_"), dict) else {}
+    flat = dict(config)
+    if isinstance(config.get("network_def"), dict):
+        flat |= {f"network_def::{key}": value for key, value in config["network_def"].items()}
+    rows = []
+    for name, value in flat.items():
+        plain = isinstance(value, (str, int, float, bool)) or (
+            isinstance(value, list) and all(isinstance(part, (int, float)) for part in value)
+        )
+        if not plain or name.startswith("_") or "::_" in name or value == "" or str(value).startswith(("$", "@", "%")):
+            continue
+        rows.append((name, str(value).lower() if isinstance(value, bool) else str(value), str(meanings.get(name, ""))))
+    return rows
+
+
+def shown(name: str, value: float | None) -> str:
+    """A figure as it is printed: shares with three decimals, distances with one, false alarms in percent."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    if name == "hd95":
+        return f"{value:.1f}"
+    if name == "false_positive_frames":
+        return f"{100 * value:.1f}\u202f%"
+    return f"{value:.3f}"
+
+
+def percent(share: float) -> str:
+    """A share as percent: two significant digits under 1 %, else one decimal."""
+    return f"{100 * share:.2g}\u202f%" if 0 < share < 0.01 else f"{100 * share:.1f}\u202f%"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as "2 h 5 min", "3 min 12 s" or "45 s"."""
+    if not isinstance(seconds, (int, float)) or not math.isfinite(seconds):
+        return DASH
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _figures(run: RunFiles, column: str) -> dict[str, dict[str, Any]]:
+    part = run.test_metrics.get(column) or {}
+    return part.get("figures", part) or {}
+
+
+def _columns(run: RunFiles) -> dict[str, tuple[str, str]]:
+    """The measured checkpoints: column title and epoch."""
+    result = {}
+    for column, title in COLUMNS.items():
+        if _figures(run, column):
+            epoch = run.test_metrics[column].get("epoch")
+            result[column] = (title, "" if epoch is None else f"epoch {epoch}")
+    return result
+
+
+def _interval(name: str, figure: dict[str, Any]) -> str:
+    if figure.get("low") is None or figure.get("high") is None:
+        return ""
+    return f"{shown(name, figure['low'])} to {shown(name, figure['high'])}"
+
+
+def _epoch_charts(run: RunFiles) -> list[Chart]:
+    folder, rows = run.path / "figures", run.epochs
+    if not rows:
+        return []
+    best = (run.test_metrics.get("best") or run.test_metrics.get("validation") or {}).get("epoch")
+    semi = any(math.isfinite(row.get("lesion_share", math.nan)) for row in rows)
+    prior = labelled_lesion_share(run) if semi else None
+    return _present(
+        epoch_chart(
+            folder, "validation", "Validation", "Chosen on validation only; the test split is read once, at the end.",
+            rows, [Line("val_dice", "Dice"), Line("val_dice_pooled", "Dice, pooled"),
+             Line("val_iou_pooled", "IoU, pooled")],
+            best_epoch=best,
+        ),
+        epoch_chart(
+            folder, "loss", "Loss", "Mean over the epoch.", rows,
+            [Line("loss", "total"), Line("loss_supervised", "supervised"), Line("loss_unsupervised", "unsupervised")],
+        ),
+        epoch_chart(
+            folder, "confident_share", "Confident share", "Share of unlabelled pixels that teach.", rows,
+            [Line("confident_share", "confident share"), Line("unsupervised_weight", "weight of their loss")],
+            from_zero=True,
+        ),
+        epoch_chart(
+            folder, "lesion_share", "Predicted lesion share",
+            "Far below the labelled share the model forgets the lesion, far above it floods the frame.", rows,
+            [Line("lesion_share", "predicted, unlabelled")],
+            level=None if prior is None else (prior, f"labelled masks, {percent(prior)}"), from_zero=True,
+        ),
+        epoch_chart(folder, "learning_rate", "Learning rate", "", rows, [Line("lr", "learning rate")]),
+    )  # fmt: skip
+
+
+def _present(*charts: Chart | None) -> list[Chart]:
+    return [chart for chart in charts if chart is not None]
+
+
+def _moment(text: Any) -> str:
+    """An ISO time as "20 November 2025, 18:33 UTC"; as it is when it is none."""
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        return str(text) if text else ""
+    return f"{moment.day} {moment:%B %Y, %H:%M} {moment.tzname() or ''}".strip()

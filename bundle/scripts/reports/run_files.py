@@ -1,0 +1,111 @@
+"""What a run directory holds, read once; what is missing or broken is noted, never guessed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scripts.io.writers import OutputNamer
+
+
+@dataclass
+class RunFiles:
+    """Contents of a run directory; an empty dict or list where a file is missing, and why in `missing`."""
+
+    path: Path
+    manifest: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    test_metrics: dict[str, Any] = field(default_factory=dict)
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    images: list[dict[str, Any]] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def dataset_dir(self) -> Path:
+        """Where the frames are; the manifest may name a folder or a datalist file in it."""
+        folder = Path(str(self.manifest.get("dataset_dir", "")))
+        return folder.parent if folder.is_file() else folder
+
+    def labels(self, section: str) -> dict[str, Path]:
+        """Absolute mask path of each labelled file of a section."""
+        entries = self.manifest.get("files") or []
+        return {
+            entry["file"]: self.dataset_dir / entry["label"]
+            for entry in entries
+            if entry.get("section") == section and entry.get("label")
+        }
+
+    def predictions(self) -> dict[str, Path]:
+        """Absolute path of the predicted mask of each test file, as the evaluation names them."""
+        name = OutputNamer(row["file"] for row in self.images)
+        return {row["file"]: self.path / "predictions" / name(row["file"]) for row in self.images}
+
+
+def read_run(run_dir: str | Path) -> RunFiles:
+    """Read the files of a run directory.
+
+    Raises:
+        FileNotFoundError: when the directory does not exist or holds none of the files of a run.
+    """
+    path = Path(run_dir).resolve()
+    run = RunFiles(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no such folder, expected the directory of a run (output_dir/<run>).")
+    run.manifest = _json(run, "manifest.json")
+    run.environment = _json(run, "environment.json")
+    run.config = _json(run, "config.json")
+    run.test_metrics = _json(run, "test_metrics.json")
+    run.epochs = [{key: number(cell) for key, cell in row.items() if key} for row in _csv(run, "metrics.csv")]
+    texts = ("file", "group")
+    run.images = [
+        {key: cell if key in texts else number(cell) for key, cell in row.items() if key}
+        for row in _csv(run, "per_image.csv")
+        if row.get("file")
+    ]
+    if len(run.missing) == 6:
+        raise FileNotFoundError(
+            f"{path}: holds none of {', '.join(run.missing)}, expected the directory of a run (output_dir/<run>)."
+        )
+    return run
+
+
+def number(cell: Any) -> float:
+    """A table cell as float; nan when it is empty or no number."""
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _json(run: RunFiles, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads((run.path / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        run.missing[name] = f"{name} is not in the run directory."
+    except (OSError, ValueError) as error:
+        run.missing[name] = f"{name} cannot be read: {error}"
+    else:
+        if isinstance(content, dict):
+            return content
+        run.missing[name] = f"{name} holds a {type(content).__name__}, expected an object."
+    return {}
+
+
+def _csv(run: RunFiles, name: str) -> list[dict[str, str]]:
+    try:
+        with (run.path / name).open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+    except FileNotFoundError:
+        run.missing[name] = f"{name} is not in the run directory."
+    except (OSError, ValueError, csv.Error) as error:
+        run.missing[name] = f"{name} cannot be read: {error}"
+    else:
+        if rows:
+            return rows
+        run.missing[name] = f"{name} has no rows."
+    return []

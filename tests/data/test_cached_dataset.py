@@ -1,0 +1,98 @@
+"""The cache keeps to its bound and changes nothing but the time."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Compose, Lambda, RandomizableTransform
+from scripts.data.cached_dataset import BoundedCacheDataset, nbytes
+
+
+class Counter:
+    """Makes item n, an array of n * 100 bytes or of a fixed size, and counts how often."""
+
+    def __init__(self, size: int | None = None) -> None:
+        self.size = size
+        self.calls: list[int] = []
+
+    def __call__(self, n: int) -> dict[str, np.ndarray]:
+        self.calls.append(n)
+        return {"image": np.full(self.size or n * 100, n, np.uint8)}
+
+
+class Add(RandomizableTransform):
+    """A "random" transform that works in place."""
+
+    def __call__(self, item: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        item["image"] += 1
+        return item
+
+
+def build(loader: Counter, n: int, max_bytes: int) -> BoundedCacheDataset:
+    transform = Compose([Lambda(loader), Add()])
+    return BoundedCacheDataset(list(range(n)), transform, max_bytes=max_bytes, num_workers=2, progress=False)
+
+
+def test_all_fits() -> None:
+    loader = Counter(1000)
+    data = build(loader, 10, 10_000)
+    assert (data.cache_num, data.cached_bytes) == (10, 10_000)
+    assert sorted(loader.calls) == list(range(10))
+    for _ in range(2):
+        assert [int(data[n]["image"][0]) for n in range(10)] == list(range(1, 11))  # the random part runs every time
+    assert len(loader.calls) == 10
+
+
+def test_bound_is_kept_and_the_rest_loaded_on_demand(caplog: pytest.LogCaptureFixture) -> None:
+    loader = Counter(1000)
+    with caplog.at_level(logging.INFO):
+        data = build(loader, 40, 3_500)
+    assert (data.cache_num, data.cached_bytes) == (3, 3_000)
+    assert "3 of 40 items cached" in caplog.text
+    assert "loaded on demand" in caplog.text
+    assert len(loader.calls) < 40  # filling stops when it is full
+    loader.calls.clear()
+    assert [int(data[n]["image"][0]) for n in range(40)] == list(range(1, 41))
+    assert loader.calls == list(range(3, 40))
+
+
+def test_items_of_different_size() -> None:
+    data = build(Counter(), 20, 1_600)  # 0 + 100 + 200 + 300 + 400 + 500 = 1500, and 600 more would not fit
+    assert (data.cache_num, data.cached_bytes) == (6, 1_500)
+
+
+def test_negative_index_and_slice() -> None:
+    data = build(Counter(8), 10, 24)
+    assert data.cache_num == 3
+    assert int(data[-9]["image"][0]) == 2
+    assert int(data[-1]["image"][0]) == 10
+    assert len(data[2:5]) == 3
+
+
+def test_no_cache_and_no_data() -> None:
+    loader = Counter(8)
+    data = build(loader, 4, 0)
+    assert (data.cache_num, loader.calls) == (0, [])
+    assert int(data[3]["image"][0]) == 4
+    assert len(build(Counter(8), 0, 100)) == 0
+
+
+def test_cached_items_are_copied() -> None:
+    data = build(Counter(4), 6, 100)
+    assert data.cache_num == 6
+    assert [int(data[5]["image"][0]) for _ in range(3)] == [6, 6, 6]
+    data.copy_cache = False  # the copy is what keeps the cache clean
+    assert [int(data[5]["image"][0]) for _ in range(3)] == [6, 7, 8]
+
+
+def test_bad_bound() -> None:
+    with pytest.raises(ValueError, match="expected a number of bytes >= 0"):
+        build(Counter(4), 2, -1)
+
+
+def test_nbytes() -> None:
+    nested = {"a": torch.zeros(3, 2), "b": [np.zeros(5, np.uint8), (torch.zeros(2, dtype=torch.int64), "text", 1)]}
+    assert nbytes(nested) == 24 + 5 + 16
