@@ -99,7 +99,7 @@ def test_fusion_adds_the_projected_map_in_either_order(level):
     torch.manual_seed(0)
     channels, sizes = [2, 3, 4], [(12, 16), (6, 8), (3, 4)]
     block = AdditiveFusion(channels, 5, level)
-    features = [torch.randn(1, c, *size) for c, size in zip(channels, sizes)]
+    features = [torch.randn(1, c, *size) for c, size in zip(channels, sizes, strict=True)]
     global_map = torch.randn(1, 5, *sizes[level])
     for index, fused in enumerate(block(features, global_map)):
         resized = torch.nn.functional.interpolate(global_map, sizes[index], mode="bilinear", align_corners=False)

@@ -49,7 +49,11 @@ def test_safetensors(tmp_path):
 @pytest.mark.parametrize(
     "content, key, message",
     [
-        (network(width=4).state_dict(), None, r"0\.weight has shape \(4, 2, 1, 1\), the network expects \(3, 2, 1, 1\)"),
+        (
+            network(width=4).state_dict(),
+            None,
+            r"0\.weight has shape \(4, 2, 1, 1\), the network expects \(3, 2, 1, 1\)",
+        ),
         ({"0.weight": torch.zeros(3, 2, 1, 1)}, None, r"6 tensors missing \['0\.bias'"),
         ({**network().state_dict(), "2.bias": torch.zeros(1)}, None, r"1 unexpected \['2\.bias'\]"),
         ({"epoch": 3}, None, "holds no state dict"),

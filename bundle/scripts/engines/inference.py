@@ -12,7 +12,7 @@ from ignite.engine import Engine
 from monai.data import Dataset
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
-from torch import Tensor, nn
+from torch import nn
 
 from scripts.io.errors import MediaError
 from scripts.networks.checkpoints import load_weights, read_file
@@ -32,7 +32,7 @@ class AgreementIteration:
         self.companion = companion
         self.flip = flip
 
-    def __call__(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, Tensor]:
+    def __call__(self, engine: Engine, batchdata: dict[str, Any]) -> Any:
         """Batch of frames -> "pred", and "pred_companion", "pred_flip" where asked for, each (B, C, H, W) logits."""
         image, _ = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
         output = {Keys.IMAGE: image}
@@ -46,7 +46,7 @@ class AgreementIteration:
         engine.state.output = output
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return output
+        return engine.state.output  # Decollated and postprocessed by now.
 
 
 class FrameDataset(Dataset):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import os
@@ -59,7 +60,17 @@ class RunDirectory:
             )
         if self.resuming:
             self._check_same_run(config)
+            self.started -= self._trained_seconds()
             logger.info("Continuing the run in %s.", self.path)
+
+    def _trained_seconds(self) -> float:
+        """Seconds of the earlier parts of the run, so that its duration is that of all parts."""
+        table = self.path / "metrics.csv"
+        if not table.is_file():
+            return 0.0
+        with table.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        return float(rows[-1]["seconds"]) if rows else 0.0
 
     def _check_same_run(self, config: dict[str, Any]) -> None:
         stored_path = self.path / "config.json"

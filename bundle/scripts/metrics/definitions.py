@@ -9,8 +9,8 @@ from scripts.metrics.calibration import BAND_SHARE, BINS, PIXELS_PER_IMAGE
 EMPTY = "No lesion in truth nor prediction counts 1, a predicted lesion where there is none 0."
 BAND = (
     f"Expected calibration error of the lesion probability, {BINS} equal bins, over the lesion band: pixels"
-    f" within {100 * BAND_SHARE:g} % of the image diagonal of the true or predicted outline, at most {PIXELS_PER_IMAGE}"
-    " an image."
+    f" within {100 * BAND_SHARE:g}\u202f% of the image diagonal of the true or predicted outline, at most"
+    f" {PIXELS_PER_IMAGE} an image."
 )
 
 TITLES = {
@@ -64,7 +64,7 @@ def definition(name: str, facts: dict[str, Any], value_defined: bool, interval_d
     known = {
         **facts,
         "temperature": "(none)" if temperature is None else f"{temperature:.3f}",
-        "area": f"{100 * facts['area']:g} %",
+        "area": f"{100 * facts['area']:g}\u202f%",
     }
     text = _DEFINITIONS[name].format(**known)
     if not value_defined:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -55,11 +56,15 @@ def find_state(content: Any, path: str | Path, key: str | None = None) -> tuple[
         CheckpointError: no such key, or no tensors there.
     """
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a state dict or a dict that holds one")
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}, expected a state dict or a dict that holds one"
+        )
     found = ""
     if key is not None:
         if key not in content:
-            raise CheckpointError(f"{path} has no key {key!r}; it has {sorted(map(str, content))[:12]}: name one of them")
+            raise CheckpointError(
+                f"{path} has no key {key!r}; it has {sorted(map(str, content))[:12]}: name one of them"
+            )
         content, found = content[key], key
     elif not any(isinstance(value, Tensor) for value in content.values()):
         inside = [name for name in NETWORK_KEYS if isinstance(content.get(name), Mapping)]

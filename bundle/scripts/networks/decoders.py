@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import List
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +20,7 @@ def conv_norm_act(in_channels: int, out_channels: int, kernel: int = 3) -> nn.Se
     )
 
 
-def _aggregation_level(reductions: List[int], stride: int) -> int:
+def _aggregation_level(reductions: list[int], stride: int) -> int:
     """Index of the tap at ``stride`` input pixels.
 
     Raises:
@@ -33,10 +31,23 @@ def _aggregation_level(reductions: List[int], stride: int) -> int:
     return reductions.index(stride)
 
 
+class _AddBlock(nn.Module):
+    """``block(resize(conv1x1(lower)) + skip)``: one level of the lite decoder."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.block = nn.Sequential(conv_norm_act(out_channels, out_channels), conv_norm_act(out_channels, out_channels))
+
+    def forward(self, lower: Tensor, skip: Tensor) -> Tensor:
+        """(B, C_l, h, w) and (B, C, H, W) -> (B, C, H, W)."""
+        return self.block(resize(self.reduce(lower), skip.shape[2], skip.shape[3]) + skip)
+
+
 class LiteDecoder(nn.Module):
     """Narrow decoder: laterals, context on the coarsest, aggregation and fusion, then add from coarse to fine.
 
-    Level i: ``y_i = block_i(up(conv1x1(y_{i+1})) + f_i)``, ``block`` = two ``conv3x3, batch norm, ReLU``.
+    Level i: ``y_i = block_i(resize(conv1x1_i(y_{i+1})) + f_i)``, ``block`` = two ``conv3x3, batch norm, ReLU``.
 
     Args:
         channels: C_i of the taps, from fine to coarse. reductions: their strides.
@@ -46,7 +57,7 @@ class LiteDecoder(nn.Module):
         input list of (B, C_i, H_i, W_i) from fine to coarse, output (B, out_channels, H_0, W_0).
     """
 
-    def __init__(self, channels: List[int], reductions: List[int], preset: NetworkPreset) -> None:
+    def __init__(self, channels: list[int], reductions: list[int], preset: NetworkPreset) -> None:
         super().__init__()
         levels = len(channels)
         if len(preset.decoder_widths) < levels:
@@ -57,27 +68,23 @@ class LiteDecoder(nn.Module):
         widths = list(preset.decoder_widths[:levels])[::-1]  # from fine to coarse, as the taps
         level = _aggregation_level(reductions, preset.aggregation_stride)
         self.out_channels = widths[0]
-        self.lateral = nn.ModuleList([conv_norm_act(c, width, 1) for c, width in zip(channels, widths)])
+        self.lateral = nn.ModuleList([conv_norm_act(c, width, 1) for c, width in zip(channels, widths, strict=True)])
         self.context = ContextBlock(widths[-1], preset.context_layers) if preset.context_layers else nn.Identity()
         self.aggregation = Aggregation(widths, preset.aggregation_channels, level, preset.attention_reduction)
         self.fusion = AdditiveFusion(widths, preset.aggregation_channels, level)
         steps = range(levels - 2, -1, -1)  # from coarse to fine
-        self.reduce = nn.ModuleList([nn.Conv2d(widths[i + 1], widths[i], 1, bias=False) for i in steps])
-        self.block = nn.ModuleList(
-            [nn.Sequential(conv_norm_act(widths[i], widths[i]), conv_norm_act(widths[i], widths[i])) for i in steps]
-        )
+        self.up = nn.ModuleList([_AddBlock(widths[index + 1], widths[index]) for index in steps])
 
-    def forward(self, features: List[Tensor]) -> Tensor:
+    def forward(self, features: list[Tensor]) -> Tensor:
         """Taps from fine to coarse -> (B, out_channels, H_0, W_0)."""
-        levels: List[Tensor] = []
+        levels: list[Tensor] = []
         for index, lateral in enumerate(self.lateral):
             levels.append(lateral(features[index]))
         levels[-1] = self.context(levels[-1])
         levels = self.fusion(levels, self.aggregation(levels))
         y = levels[-1]
-        for step, (reduce, block) in enumerate(zip(self.reduce, self.block)):
-            skip = levels[len(levels) - 2 - step]
-            y = block(resize(reduce(y), skip.shape[2], skip.shape[3]) + skip)
+        for step, up in enumerate(self.up):
+            y = up(y, levels[len(levels) - 2 - step])
         return y
 
 
@@ -110,7 +117,7 @@ class PublishedDecoder(nn.Module):
         input list of (B, C_i, H_i, W_i) from fine to coarse, output (B, out_channels, 2 H_0, 2 W_0).
     """
 
-    def __init__(self, channels: List[int], reductions: List[int], preset: NetworkPreset) -> None:
+    def __init__(self, channels: list[int], reductions: list[int], preset: NetworkPreset) -> None:
         super().__init__()
         if reductions[0] != 2 or len(preset.decoder_widths) != len(channels):
             raise ValueError(
@@ -120,9 +127,9 @@ class PublishedDecoder(nn.Module):
         level = _aggregation_level(reductions, preset.aggregation_stride)
         self.aggregation = Aggregation(channels, preset.aggregation_channels, level, preset.attention_reduction)
         self.fusion = AdditiveFusion(channels, preset.aggregation_channels, level)
-        ups: List[nn.Module] = []
+        ups: list[nn.Module] = []
         lower = channels[-1]
-        for skip, width in zip(channels[-2::-1], preset.decoder_widths):
+        for skip, width in zip(channels[-2::-1], preset.decoder_widths[:-1], strict=True):
             ups.append(_UpBlock(lower + skip, width))
             lower = width
         self.up = nn.ModuleList(ups)
@@ -130,7 +137,7 @@ class PublishedDecoder(nn.Module):
         self.last1 = nn.Conv2d(lower, self.out_channels, 3, padding=1)
         self.last2 = nn.Conv2d(self.out_channels, self.out_channels, 3, padding=1)
 
-    def forward(self, features: List[Tensor]) -> Tensor:
+    def forward(self, features: list[Tensor]) -> Tensor:
         """Taps from fine to coarse -> (B, out_channels, 2 H_0, 2 W_0)."""
         levels = self.fusion(features, self.aggregation(features))
         y = levels[-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List
+import itertools
 
 import timm
 import torch
@@ -15,6 +15,11 @@ from .presets import nearest
 # Backbones whose weights at hand were trained with TensorFlow's SAME padding (pad right and bottom at stride 2).
 # Padding is part of the architecture and not of a state dict, so it is fixed by name and not by the weights used.
 SAME_PADDED_BACKBONES = ("mobilenetv2_100",)
+
+_CURE = (
+    "at least two maps (B, C, H, W) whose strides double, up to 32, are needed for any input size: choose a "
+    "convolutional or hybrid backbone, for example mobilenetv2_100 or mobilevit_xs"
+)
 
 
 class TimmEncoder(nn.Module):
@@ -63,18 +68,17 @@ class TimmEncoder(nn.Module):
         """Channels and strides of the taps, read off a dry run instead of timm's table (``final_conv`` is gone)."""
         training, side = self.body.training, 128
         self.body.eval()
-        taps = self.body(torch.zeros(1, in_channels, side, side))
+        try:
+            taps = self.body(torch.zeros(1, in_channels, side, side))
+        except (RuntimeError, AssertionError) as error:  # bound to one input size
+            raise ValueError(f"backbone {backbone!r} does not take a {side}x{side} input ({error}): {_CURE}") from error
         self.body.train(training)
         shapes = [tuple(tap.shape) for tap in taps]
-        channels = [int(tap.shape[1]) for tap in taps if tap.ndim == 4]
-        reductions = [side // int(tap.shape[2]) for tap in taps if tap.ndim == 4 and tap.shape[2] == tap.shape[3]]
-        doubling = all(fine * 2 == coarse for fine, coarse in zip(reductions, reductions[1:]))
-        if len(reductions) != len(taps) or len(taps) < 2 or not doubling or reductions[-1] > 32:
-            raise ValueError(
-                f"backbone {backbone!r} gives maps {shapes} for a {side}x{side} input; at least two maps (B, C, H, W) "
-                "with strides that double up to 32 at most are needed: choose a convolutional or hybrid backbone, "
-                "for example mobilenetv2_100 or mobilevit_xs"
-            )
+        maps = [shape for shape in shapes if len(shape) == 4 and shape[2] == shape[3]]
+        channels, reductions = [shape[1] for shape in maps], [side // shape[2] for shape in maps]
+        doubling = all(fine * 2 == coarse for fine, coarse in itertools.pairwise(reductions))
+        if len(maps) != len(shapes) or len(maps) < 2 or not doubling or reductions[-1] > 32:
+            raise ValueError(f"backbone {backbone!r} gives maps {shapes} for a {side}x{side} input: {_CURE}")
         return channels, reductions
 
     def forward(self, x: Tensor) -> List[Tensor]:

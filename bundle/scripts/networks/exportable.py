@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 import torch.nn.functional as F
 from timm.layers import Conv2dSame
 from timm.models.mobilevit import LinearSelfAttention
@@ -44,7 +42,7 @@ class SelfAttentionOnly(LinearSelfAttention):
     With the branch TorchScript compiles and then refuses to save; no backbone passes ``x_prev``.
     """
 
-    def forward(self, x: Tensor, x_prev: Optional[Tensor] = None) -> Tensor:
+    def forward(self, x: Tensor, x_prev: Tensor | None = None) -> Tensor:
         """(B, C, P, N) -> (B, C, P, N); P pixels in a patch, N patches."""
         return self._forward_self_attn(x)
 

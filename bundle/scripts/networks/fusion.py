@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import List
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,7 +30,7 @@ class Aggregation(nn.Module):
         input list of (B, C_i, H_i, W_i), output (B, out_channels, H_level, W_level).
     """
 
-    def __init__(self, channels: List[int], out_channels: int, level: int, reduction: int) -> None:
+    def __init__(self, channels: list[int], out_channels: int, level: int, reduction: int) -> None:
         super().__init__()
         self.level = level
         self.project = nn.Conv2d(sum(channels), out_channels, 1, bias=False)
@@ -40,10 +38,10 @@ class Aggregation(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
         self.act = nn.ReLU(inplace=True)
 
-    def forward(self, features: List[Tensor]) -> Tensor:
+    def forward(self, features: list[Tensor]) -> Tensor:
         """List of (B, C_i, H_i, W_i) -> G (B, out_channels, H_level, W_level)."""
         height, width = features[self.level].shape[2], features[self.level].shape[3]
-        resized: List[Tensor] = []
+        resized: list[Tensor] = []
         for index, feature in enumerate(features):
             if index < self.level:
                 # finer than G: the mean of each cell, because bilinear sampling would skip pixels
@@ -71,14 +69,14 @@ class AdditiveFusion(nn.Module):
         input list of (B, C_i, H_i, W_i) and G (B, global_channels, H_level, W_level), output as the list.
     """
 
-    def __init__(self, channels: List[int], global_channels: int, level: int) -> None:
+    def __init__(self, channels: list[int], global_channels: int, level: int) -> None:
         super().__init__()
         self.level = level
         self.project = nn.ModuleList([nn.Conv2d(global_channels, width, 1) for width in channels])
 
-    def forward(self, features: List[Tensor], global_map: Tensor) -> List[Tensor]:
+    def forward(self, features: list[Tensor], global_map: Tensor) -> list[Tensor]:
         """Levels and G -> fused levels of the same shapes."""
-        fused: List[Tensor] = []
+        fused: list[Tensor] = []
         for index, project in enumerate(self.project):
             feature = features[index]
             height, width = feature.shape[2], feature.shape[3]

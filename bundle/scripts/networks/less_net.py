@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -86,7 +87,7 @@ class LESSNet(nn.Module):
         return self.decode(self.encode(x), (x.shape[2], x.shape[3]))
 
     @torch.jit.export
-    def encode(self, x: Tensor) -> List[Tensor]:
+    def encode(self, x: Tensor) -> list[Tensor]:
         """The backbone's taps, before fusion.
 
         Shape:
@@ -111,7 +112,7 @@ class LESSNet(nn.Module):
         return self.encoder(x)
 
     @torch.jit.export
-    def decode(self, features: List[Tensor], size: tuple[int, int]) -> Tensor:
+    def decode(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Logits from the taps of :meth:`encode`.
 
         Args:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 import timm
 from timm.models import adapt_input_conv
@@ -45,10 +46,12 @@ class EncoderStart:
 def start_encoder(encoder: TimmEncoder, backbone: str, requested: str, in_channels: int = 3) -> EncoderStart:
     """Fill the encoder as asked for and say what was done.
 
-    The input normalisation goes with the weights: (1) what the file states (safetensors metadata ``mean`` and ``std``
-    as JSON lists, or the buffers of a LESSNet checkpoint); (2) for a file of a SAME-padded backbone, mean .5 and std .5,
-    the convention of the TensorFlow weights that have this padding (checked on mobilenetv2_100.in1k: the
-    stem's batch-norm statistics fit real frames so and not with the ImageNet mean); (3) timm's configuration.
+    The input normalisation goes with the weights:
+
+    1. what the file states: safetensors metadata ``mean`` and ``std`` as JSON lists, or a LESSNet checkpoint's buffers;
+    2. a file of a SAME-padded backbone: mean .5 and std .5, the convention of the TensorFlow weights that have this
+       padding (for mobilenetv2_100.in1k a test holds the stem's batch-norm statistics against real frames);
+    3. timm's configuration of the backbone.
 
     Args:
         encoder: filled in place.
