@@ -81,6 +81,6 @@ class TimmEncoder(nn.Module):
             raise ValueError(f"backbone {backbone!r} gives maps {shapes} for a {side}x{side} input: {_CURE}")
         return channels, reductions
 
-    def forward(self, x: Tensor) -> List[Tensor]:
+    def forward(self, x: Tensor) -> list[Tensor]:
         """(B, in_channels, H, W) -> taps from fine to coarse."""
         return self.body(x)
