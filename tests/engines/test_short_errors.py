@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from scripts.engines.short_errors import first_cause
+from scripts.io.writers import OutputError
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 WRAPPED = """
@@ -37,6 +38,13 @@ def test_first_cause_of_a_chain() -> None:
     second.__cause__, third.__cause__ = first, second
     assert first_cause(third) is first
     assert first_cause(first) is first
+
+
+def test_an_error_that_explains_another_is_the_cause() -> None:
+    """Our own errors name file and cure; the system's error they come from does not."""
+    bare, ours, wrapper = OSError("Not a directory"), OutputError("give another output_dir"), RuntimeError("Failed to")
+    ours.__cause__, wrapper.__cause__ = bare, ours
+    assert first_cause(wrapper) is ours
 
 
 def test_an_error_while_another_is_handled_is_no_cause() -> None:

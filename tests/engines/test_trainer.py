@@ -49,7 +49,7 @@ def test_supervised_equals_a_bare_loop_to_the_last_bit() -> None:
             loss.backward()
             optimizer.step()
             scheduler.step()
-            losses.append(float(loss))
+            losses.append(loss.item())
     assert logged == losses
     assert same_state(network.state_dict(), bare.state_dict())
     assert same_state(trainer.optimizer.state_dict(), optimizer.state_dict())

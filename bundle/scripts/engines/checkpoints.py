@@ -15,7 +15,7 @@ from torch import nn
 from scripts.engines.run_directory import RunDirectory, is_main_process
 from scripts.engines.trainer import SemiSupervisedTrainer
 from scripts.io.atomic import replacing
-from scripts.networks.checkpoints import load_weights, read_file
+from scripts.networks.checkpoints import CheckpointError, load_weights, read_file
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +48,12 @@ class RunCheckpoint:
     def save(self, engine: SemiSupervisedTrainer) -> None:
         """Write last.pt, and model.pt if this epoch is the best so far."""
         measured = self.evaluator.state.metrics.get(self.key_metric) if self.evaluator is not None else None
-        self.value = None if measured is None else float(measured)  # None: there is no validation split
-        better = self.value is None or self.value > self.best_value
+        self.value = None if measured is None else float(measured)
+        # None: no validation split, or not validated yet. Until there is a figure to beat, the last epoch is the best.
+        better = self.best_value == float("-inf") if self.value is None else self.value > self.best_value
         if better:
-            self.best_value, self.best_epoch = (self.value if self.value is not None else 0.0), engine.state.epoch
+            self.best_epoch = engine.state.epoch
+            self.best_value = self.best_value if self.value is None else self.value
         if not is_main_process():
             return
         if better:
@@ -61,7 +63,7 @@ class RunCheckpoint:
     def _usable(self, engine: SemiSupervisedTrainer) -> dict[str, Any]:
         student = engine.bare_network.state_dict()
         weights = student if engine.teacher is None else engine.teacher.network.state_dict()
-        content: dict[str, Any] = {"model": weights, "epoch": engine.state.epoch, "value": self.best_value}
+        content: dict[str, Any] = {"model": weights, "epoch": engine.state.epoch, "value": self.value}
         return content if engine.teacher is None else content | {"companion": student}
 
     def _everything(self, engine: SemiSupervisedTrainer) -> dict[str, Any]:
@@ -144,7 +146,13 @@ def load_into(network: nn.Module, path: str | Path) -> int:
             if teacher is None
             else {key.removeprefix(prefix): value for key, value in teacher.items() if key.startswith(prefix)}
         )
-        network.load_state_dict(weights)
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{path} is of another network; build it with the options of the run that wrote the file (its "
+                f"config.json). {error}"
+            ) from None
     else:
         load_weights(network, path)
     return int(content.get("epoch", 0)) if isinstance(content, dict) else 0

@@ -80,7 +80,7 @@ def evaluate(
     Returns:
         all images of all processes.
     """
-    result = evaluation or LesionEvaluation()
+    result = LesionEvaluation() if evaluation is None else evaluation  # An empty one is false.
     evaluator = SupervisedEvaluator(
         device=torch.device(device),
         val_data_loader=dataloader,

@@ -45,6 +45,8 @@ def finish_run(
     Returns:
         the content of test_metrics.json.
     """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()  # The others read what rank 0 may still be writing.
     shared = {"device": torch.device(device), "postprocessing": postprocessing, "inferer": inferer}
     result = {"key_metric": key_metric}
     result |= measure_checkpoint(network, run.path / "model.pt", validation, test, run.path, **shared)

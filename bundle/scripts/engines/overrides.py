@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 from monai.utils.module import optional_import
 
@@ -90,10 +91,28 @@ def _unknown_names(config: Any, declared: Any, parent: str = "") -> Iterator[tup
             yield parent, name, list(declared) + sorted(arguments)
 
 
+@cache
+def _locator() -> ComponentLocator:
+    """MONAI's table of its own components; making it takes a moment."""
+    return ComponentLocator()
+
+
 def _arguments(target: Any) -> set[str]:
     """Argument names of a component named by ``_target_``; empty when there is none."""
-    if not isinstance(target, str) or target.startswith(("$", "@")) or "." not in target:
+    if not isinstance(target, str) or target.startswith(("$", "@")):
         return set()
+    if "." not in target:  # MONAI's own components go by their bare name.
+        modules = _locator().get_component_module_name(target)
+        target = f"{modules[0] if isinstance(modules, list) else modules}.{target}"
     module, _, name = target.rpartition(".")
     component, found = optional_import(module, name=name)
-    return set(inspect.signature(component).parameters) if found else set()
+    if not found:
+        return set()
+    names: set[str] = set()
+    for maker in [kind.__init__ for kind in inspect.getmro(component)] if inspect.isclass(component) else [component]:
+        parameters = inspect.signature(maker).parameters.values()
+        variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        names |= {parameter.name for parameter in parameters if parameter.kind not in variable}
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+            break  # Without **kwargs nothing is passed on to the parent class.
+    return names - {"self"}

@@ -24,7 +24,10 @@ from scripts.io.writers import ensure_writable
 logger = logging.getLogger(__name__)
 RECORDED_PACKAGES = ("torch", "torchvision", "monai", "timm", "pytorch-ignite", "kornia", "numpy", "pillow")
 #: ids that may differ between the first part of a run and its continuation
-FREE_ON_RESUME = ("max_epochs", "device", "output_dir", "bundle_root", "num_workers", "cache_gb", "resume", "dataset_dir")
+FREE_ON_RESUME = (
+    *("max_epochs", "device", "num_workers", "cache_gb", "resume"),
+    *("bundle_root", "dataset_dir", "output_dir", "run_dir", "sample_dir"),
+)
 
 
 class ResumeError(ValueError):
@@ -48,10 +51,11 @@ class RunDirectory:
         self.path = Path(path)
         self.config = config
         self.started = time.time()
-        new = not self.path.exists()
-        ensure_writable(self.path)
-        if new and is_main_process():
-            self.path.rmdir()  # Nothing is left of a run that fails before it starts.
+        if is_main_process():  # One process: a second one's probe could be in the way of rmdir.
+            new = not self.path.exists()
+            ensure_writable(self.path)
+            if new:
+                self.path.rmdir()  # Nothing is left of a run that fails before it starts.
         self.last_checkpoint = self.path / "last.pt"
         self.resuming = self.last_checkpoint.is_file()
         if self.resuming and not resume:

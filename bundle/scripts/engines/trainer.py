@@ -141,7 +141,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         if not torch.isfinite(total):
             files = list(labeled.get("file", [])) + (list(unlabeled.get("file", [])) if unlabeled and weight > 0 else [])
             raise NonFiniteLossError(
-                f"The loss is {float(total)} at iteration {self.state.iteration} (epoch {self.state.epoch}); the batch "
+                f"The loss is {total.item()} at iteration {self.state.iteration} (epoch {self.state.epoch}); the batch "
                 f"holds {files}. The last good checkpoint is kept. Look at these files, or lower --learning_rate, "
                 "or use --precision fp32."
             )

@@ -15,7 +15,9 @@ class FixedThreshold(nn.Module):
     def __init__(self, threshold: float = 0.85) -> None:
         super().__init__()
         if not 0.5 <= threshold < 1.0:
-            raise ValueError(f"threshold is {threshold}; expected 0.5 <= threshold < 1, since the winning class has at least 0.5.")
+            raise ValueError(
+                f"threshold is {threshold}; expected 0.5 <= threshold < 1, since the winning class has at least 0.5."
+            )
         self.threshold = threshold
 
     def forward(self, confidence: Tensor, pseudo_label: Tensor) -> Tensor:
@@ -24,7 +26,7 @@ class FixedThreshold(nn.Module):
 
 
 class SoftMatch(nn.Module):
-    """Weight exp(-n^2 min(0, c - mu_k)^2 / (2 var_k)) with moving mean and variance of each class k (Chen et al. 2023, eq. 7).
+    """Weight exp(-n^2 min(0, c - mu_k)^2 / (2 var_k)), with moving moments of each class k (Chen et al. 2023, eq. 7).
 
     Every pixel counts, the unsure ones less; with classes apart, so that background does not set the bar for lesion.
 

@@ -26,7 +26,7 @@ class LessNetObjective(Objective):
         dissimilarity_weak: b, weight of the hinge between weak and strong view.
         margin: m, in squared units of ``space``.
         space: "softmax" (0..1), "logits" (unbounded, as released) or "features" (unit vectors of the coarsest map).
-        weak_view, strong_view: random views; the published strengths if not given (hue kept small: colour is the signal).
+        weak_view, strong_view: random views; by default the published strengths (but little hue: colour is the signal).
     """
 
     def __init__(
@@ -86,6 +86,6 @@ class LessNetObjective(Objective):
 
 
 def masked_mse(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:
-    """Mean squared difference of (B, C, H, W) over the valid pixels (B, 1, H, W); 0 with gradient where none is valid."""
+    """Mean squared difference of (B, C, H, W) over valid pixels (B, 1, H, W); 0 with gradient where none is valid."""
     squared = (first - second).square().mean(dim=1, keepdim=True)
     return (squared * valid).sum() / valid.sum().clamp(min=1.0)

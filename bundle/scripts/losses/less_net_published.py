@@ -31,7 +31,13 @@ class LessNetPublishedObjective(Objective):
         super().__init__()
         self.weak_view = view(horizontal_flip=0.5, brightness=0.2, contrast=0.2, jitter_probability=1.0)
         self.strong_view = view(
-            horizontal_flip=0.5, rotation=20, brightness=0.5, contrast=0.5, saturation=0.5, hue=0.5, jitter_probability=1.0
+            horizontal_flip=0.5,
+            rotation=20,
+            brightness=0.5,
+            contrast=0.5,
+            saturation=0.5,
+            hue=0.5,
+            jitter_probability=1.0,
         )
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class CutMix(nn.Module):
-    """Boxes that cover 2-40 % of a picture, filled from the batch in reverse order (Yun et al. 2019; French et al. 2020).
+    """Boxes of 2-40 % of a picture, filled from the batch in reverse order (Yun et al. 2019; French et al. 2020).
 
     ``draw`` gives the boxes, ``mix`` applies them, so that pictures, pseudo-labels and confidences are mixed alike.
 

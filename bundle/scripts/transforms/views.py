@@ -134,9 +134,7 @@ def view(
         )
     photometry: list[nn.Module] = []
     if brightness or contrast or saturation or hue:
-        photometry.append(
-            kornia_augmentation.ColorJitter(brightness, contrast, saturation, hue, p=jitter_probability)
-        )
+        photometry.append(kornia_augmentation.ColorJitter(brightness, contrast, saturation, hue, p=jitter_probability))
     if grayscale:
         photometry.append(kornia_augmentation.RandomGrayscale(p=grayscale))
     if blur_probability:

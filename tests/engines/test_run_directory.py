@@ -1,0 +1,126 @@
+"""A run's folder: proved writable, continued only by the same run, its environment written down."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scripts.engines.run_directory import ResumeError, RunDirectory, flatten
+from scripts.io.writers import OutputError
+from tiny_training import CPU, make_network
+
+CONFIG: dict[str, Any] = {
+    "learning_rate": 0.002,
+    "max_epochs": 2,
+    "output_dir": "runs",
+    "network_def": {"_target_": "scripts.networks.LESSNet", "dropout": 0.1},
+    "split": [0.7, 0.1, 0.2],
+}
+
+
+def start(folder: Path, config: dict[str, Any], **options: Any) -> RunDirectory:
+    """Begin a run as the config does, to the first checkpoint."""
+    run = RunDirectory(folder, config, **options)
+    run.write_environment(make_network(), CPU)
+    torch.save({}, run.last_checkpoint)
+    return run
+
+
+def test_flatten_names_leaves_as_monai_does() -> None:
+    assert flatten({"a": {"b": [1, {"c": 2}]}, "d": None}) == {"a#b#0": 1, "a#b#1#c": 2, "d": None}
+
+
+def test_nothing_is_left_of_a_run_that_did_not_start(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run", CONFIG)
+    assert not run.path.exists() and not run.resuming
+
+
+def test_a_folder_that_was_there_stays(tmp_path: Path) -> None:
+    RunDirectory(tmp_path, CONFIG)
+    assert tmp_path.is_dir() and not list(tmp_path.iterdir()), "and the probe is gone"
+
+
+def test_the_same_run_is_continued(tmp_path: Path) -> None:
+    assert not start(tmp_path, CONFIG).resuming
+    run = RunDirectory(tmp_path, json.loads(json.dumps(CONFIG)))
+    assert run.resuming
+
+
+@pytest.mark.parametrize(
+    "free", [{"max_epochs": 9}, {"output_dir": "/elsewhere"}, {"device": "cuda:1"}, {"num_workers": 4}, {"resume": True}]
+)
+def test_some_settings_may_change(tmp_path: Path, free: dict[str, Any]) -> None:
+    start(tmp_path, CONFIG)
+    assert RunDirectory(tmp_path, CONFIG | free).resuming
+
+
+def test_a_run_may_be_moved(tmp_path: Path) -> None:
+    """What follows from output_dir is as free as output_dir."""
+    start(tmp_path / "a" / "run", CONFIG | {"run_dir": "a/run", "sample_dir": "a/sample_set"})
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = CONFIG | {"output_dir": "b", "run_dir": "b/run", "sample_dir": "b/sample_set"}
+    assert RunDirectory(tmp_path / "b" / "run", moved).resuming
+
+
+def test_other_settings_are_listed(tmp_path: Path) -> None:
+    start(tmp_path, CONFIG)
+    other = CONFIG | {"learning_rate": 0.1, "network_def": CONFIG["network_def"] | {"dropout": 0.5}, "seed": 3}
+    with pytest.raises(ResumeError) as caught:
+        RunDirectory(tmp_path, other)
+    message = str(caught.value)
+    for part in ("learning_rate: 0.002 -> 0.1", "network_def#dropout: 0.1 -> 0.5", "seed: None -> 3", "--run_name"):
+        assert part in message
+    assert "max_epochs" not in message
+    assert json.loads((tmp_path / "config.json").read_text()) == CONFIG, "the kept run is as it was"
+
+
+def test_a_run_in_the_place_of_a_new_one_is_refused(tmp_path: Path) -> None:
+    start(tmp_path, CONFIG)
+    with pytest.raises(ResumeError, match="already holds a run.*--run_name"):
+        RunDirectory(tmp_path, CONFIG, resume=False)
+    assert not start(tmp_path / "new", CONFIG, resume=False).resuming
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("not a folder")
+    with pytest.raises(OutputError, match="runs/mine.*give another output_dir"):
+        RunDirectory(tmp_path / "runs" / "mine", CONFIG)
+    assert (tmp_path / "runs").read_text() == "not a folder"
+
+
+def test_a_place_that_cannot_be_written() -> None:
+    if not Path("/proc/self").is_dir():
+        pytest.skip("needs a folder that nobody may write, /proc")
+    with pytest.raises(OutputError, match="/proc/runs.*cannot write"):
+        RunDirectory("/proc/runs/mine", CONFIG)
+
+
+def test_environment_says_what_was_used(tmp_path: Path) -> None:
+    network = make_network()
+    network.encoder_weights_report = {
+        "requested": "auto", "used": "random", "substituted": True, "message": "THE ENCODER STARTS FROM RANDOM NUMBERS",
+    }  # fmt: skip
+    RunDirectory(tmp_path, CONFIG).write_environment(network, CPU, ["bf16 -> fp32"])
+    assert json.loads((tmp_path / "config.json").read_text()) == CONFIG
+    found = json.loads((tmp_path / "environment.json").read_text())
+    assert set(found) == {
+        "versions", "machine", "device", "encoder_weights", "substitutions", "command", "started", "seconds",
+    }  # fmt: skip
+    assert torch.__version__.startswith(found["versions"]["torch"])
+    assert "not installed" not in found["versions"].values()
+    assert found["machine"]["cores"] >= 1 and found["machine"]["processor"] and found["machine"]["gpu"] is None
+    assert found["device"] == "cpu"
+    assert found["encoder_weights"] == network.encoder_weights_report
+    assert found["substitutions"] == ["bf16 -> fp32", "THE ENCODER STARTS FROM RANDOM NUMBERS"]
+    assert found["command"].startswith("python -m monai.bundle")
+    assert datetime.fromisoformat(found["started"]).tzinfo is not None and found["seconds"] >= 0
+
+
+def test_config_with_objects_is_written_as_text(tmp_path: Path) -> None:
+    start(tmp_path, CONFIG | {"device": CPU})
+    assert json.loads((tmp_path / "config.json").read_text())["device"] == "cpu"
+    assert RunDirectory(tmp_path, CONFIG | {"device": CPU}).resuming

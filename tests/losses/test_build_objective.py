@@ -1,0 +1,72 @@
+"""Objectives by the names used in configs, and each of them on the real network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import scripts.losses
+from scripts.losses import OBJECTIVES, Objective, build_objective
+from scripts.networks import LESSNet
+
+NAMES = [name for name in OBJECTIVES if name != "supervised"]
+
+
+@pytest.fixture(scope="module")
+def network() -> LESSNet:
+    torch.manual_seed(0)
+    return LESSNet("lite", encoder_weights="none")
+
+
+def test_names() -> None:
+    assert set(OBJECTIVES) == {"supervised", "less_net", "less_net_published", "mean_teacher", "weak_to_strong"}
+    for name in NAMES:
+        assert isinstance(build_objective(name), Objective) and type(build_objective(name)) is OBJECTIVES[name]
+        assert (Path(scripts.losses.__file__).parent / f"{name}.py").is_file(), "one objective a file, of its name"
+
+
+def test_supervised_is_none() -> None:
+    assert build_objective("supervised") is None
+
+
+def test_options_reach_the_objective() -> None:
+    objective = build_objective("weak_to_strong", {"threshold": 0.7, "strong_views": 1})
+    assert objective.weighting.threshold == 0.7 and objective.strong_views == 1
+    assert build_objective("less_net", {"margin": 0.1}).margin == 0.1
+    with pytest.raises(TypeError, match="treshold"):
+        build_objective("weak_to_strong", {"treshold": 0.7})
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("meanteacher", "mean_teacher"),
+        ("lessnet", "less_net"),
+        ("weak_strong", "weak_to_strong"),
+        ("superv", "supervised"),
+    ],
+)
+def test_unknown_name_gets_the_nearest(name: str, nearest: str) -> None:
+    with pytest.raises(ValueError, match=f"objective '{name}' is unknown; did you mean '{nearest}'.*weak_to_strong"):
+        build_objective(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_trains_the_real_network(name: str, network: LESSNet, frames: Tensor) -> None:
+    network.train().zero_grad()
+    options = {"weak_to_strong": {"threshold": 0.5}, "less_net": {"space": "features"}}.get(name)
+    objective = build_objective(name, options)
+    teacher = LESSNet("lite", encoder_weights="none").eval() if objective.needs_teacher else None
+    output = objective(network, teacher, frames)
+    assert output.loss.ndim == 0 and output.loss.isfinite() and output.loss > 0
+    for share in (output.lesion_share, output.confident_share):
+        assert share.ndim == 0 and 0 <= float(share) <= 1 and not share.requires_grad
+    assert all(not term.requires_grad for term in output.terms.values())
+    output.loss.backward()
+    found = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    assert found and all(gradient.isfinite().all() for gradient in found)
+    assert any(gradient.abs().sum() > 0 for gradient in found)
+    assert teacher is None or all(parameter.grad is None for parameter in teacher.parameters())
