@@ -1,4 +1,4 @@
-"""The configs hold together: properties of MONAI, one definition of what is shared, layers that fit, all numbers named."""
+"""The configs hold together: properties that MONAI asks for, shared definitions, layers that fit, numbers explained."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
+
 from scripts.losses import OBJECTIVES, build_objective
 from scripts.networks import LESSNet
 
@@ -147,7 +148,9 @@ def test_evaluate_has_a_run_of_its_own() -> None:
     parser.read_config([str(BUNDLE / "configs" / f"{name}.json") for name in ("train", "evaluate")])
     parser.parse()
     # MONAI writes :: for # in one of the two copies
-    run, evaluating, training = (json.dumps(parser[name]).replace("#", "::") for name in ("run", "evaluating", "training"))
+    run, evaluating, training = (
+        json.dumps(parser[name]).replace("#", "::") for name in ("run", "evaluating", "training")
+    )
     assert run == evaluating != training
 
 

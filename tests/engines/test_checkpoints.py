@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from tiny_training import make_network, make_trainer, same_state
+
 from scripts.engines.checkpoints import RunCheckpoint, load_into, random_state, save_atomically, set_random_state
 from scripts.engines.run_directory import RunDirectory
 from scripts.engines.run_log import RunLog
 from scripts.engines.trainer import SemiSupervisedTrainer
 from scripts.networks.checkpoints import CheckpointError
 from scripts.transforms import view
-from tiny_training import make_network, make_trainer, same_state
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -10,14 +10,15 @@ import pytest
 import torch
 from monai.data import DataLoader
 from PIL import Image
+from tiny_training import CPU, TinyNet, make_frames, make_network, make_trainer
+from torch.nn import functional
+
 from scripts.engines.evaluation import EvaluationHandler, evaluate, lesion_and_label, prepare_frames
 from scripts.engines.finish import evaluate_checkpoint, measure_checkpoint
 from scripts.io.writers import OutputError
 from scripts.metrics.evaluation import LesionEvaluation
 from scripts.networks.checkpoints import CheckpointError
 from scripts.transforms import RestoreLesionProbabilityd
-from tiny_training import CPU, TinyNet, make_frames, make_network, make_trainer
-from torch.nn import functional
 
 SIZES = [(16, 16), (33, 21), (40, 64), (17, 90)]
 
@@ -123,7 +124,12 @@ def test_without_validation_or_test_split(network: TinyNet, tmp_path: Path, capl
 
 def test_bad_checkpoint_or_folder_is_an_error_before_work(tmp_path: Path) -> None:
     loader = DataLoader(make_items(), batch_size=1)
-    shared = {"validation": loader, "test": loader, "device": "cpu", "postprocessing": RestoreLesionProbabilityd("pred")}
+    shared = {
+        "validation": loader,
+        "test": loader,
+        "device": "cpu",
+        "postprocessing": RestoreLesionProbabilityd("pred"),
+    }
     with pytest.raises(CheckpointError, match="does not exist"):
         evaluate_checkpoint(tmp_path / "no.pt", tmp_path / "out", make_network(), **shared)
     (tmp_path / "file").write_text("")

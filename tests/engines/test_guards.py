@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from ignite.engine import Engine
+
 from scripts.engines.guards import CollapseError, CollapseGuard, labeled_lesion_share
 
 

@@ -12,13 +12,14 @@ from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose, LoadImaged
 from PIL import Image
+from tiny_training import CPU, make_frames, make_network, same_state
+
 from scripts.engines.evaluation import prepare_frames
 from scripts.engines.inference import AgreementIteration, FrameDataset, load_companion, load_shipped
 from scripts.engines.short_errors import first_cause
 from scripts.io.image_reader import RGBReader
 from scripts.networks.checkpoints import CheckpointError
 from scripts.transforms import RecordSized, ResizeTo
-from tiny_training import CPU, make_frames, make_network, same_state
 
 
 def answers(**options: Any) -> tuple[Any, torch.Tensor, list[dict[str, torch.Tensor]]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from monai.bundle import ConfigWorkflow
+
 from scripts.engines.overrides import (
     TRACKING_IDS,
     UnknownOverrideError,
@@ -23,7 +24,10 @@ def check(*layers: str, run_id: str = "training#1", **overrides: Any) -> None:
     """Run the check alone of a config with overrides, which the command line gives with # or :: between names."""
     files = [str(BUNDLE / "configs" / layer) for layer in layers or ("train.json",)]
     workflow = ConfigWorkflow(
-        files, logging_file=False, run_id=run_id, **{name.replace("__", "#"): value for name, value in overrides.items()}
+        files,
+        logging_file=False,
+        run_id=run_id,
+        **{name.replace("__", "#"): value for name, value in overrides.items()},
     )
     try:
         workflow.run()

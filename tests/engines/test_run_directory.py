@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_training import CPU, make_network
+
 from scripts.engines.run_directory import ResumeError, RunDirectory, flatten
 from scripts.io.writers import OutputError
-from tiny_training import CPU, make_network
 
 CONFIG: dict[str, Any] = {
     "learning_rate": 0.002,
@@ -51,7 +52,8 @@ def test_the_same_run_is_continued(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "free", [{"max_epochs": 9}, {"output_dir": "/elsewhere"}, {"device": "cuda:1"}, {"num_workers": 4}, {"resume": True}]
+    "free",
+    [{"max_epochs": 9}, {"output_dir": "/elsewhere"}, {"device": "cuda:1"}, {"num_workers": 4}, {"resume": True}],
 )
 def test_some_settings_may_change(tmp_path: Path, free: dict[str, Any]) -> None:
     start(tmp_path, CONFIG)

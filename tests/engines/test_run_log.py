@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from ignite.engine import Engine, Events
-from scripts.engines.run_log import COLUMNS, ProgressBar, RunLog
 from tiny_training import make_network, make_trainer
+
+from scripts.engines.run_log import COLUMNS, ProgressBar, RunLog
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

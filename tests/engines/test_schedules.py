@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from scripts.engines.schedules import SigmoidRampUp, parameter_groups, warmup_poly
 from scripts.networks import LESSNet
-from torch import nn
 
 
 def test_ramp_by_hand() -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from scripts.engines.short_errors import first_cause
 from scripts.io.writers import OutputError
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from scripts.engines.streams import PairedStreams, stream_loader
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scripts.engines.teacher import EMATeacher
 from torch import nn
+
+from scripts.engines.teacher import EMATeacher
 
 
 def make_student() -> nn.Sequential:

@@ -10,13 +10,14 @@ import pytest
 import torch
 from ignite.engine import Events
 from monai.engines import SupervisedTrainer
+from tiny_training import CPU, make_frames, make_network, make_trainer, same_state
+from torch import nn
+
 from scripts.engines.schedules import SigmoidRampUp, warmup_poly
 from scripts.engines.streams import stream_loader
 from scripts.engines.trainer import NonFiniteLossError, resolve_precision
 from scripts.losses import build_objective, supervised_loss
 from scripts.transforms import view
-from tiny_training import CPU, make_frames, make_network, make_trainer, same_state
-from torch import nn
 
 
 def readings(trainer: Any) -> list[dict[str, float]]:

@@ -130,9 +130,8 @@ def test_flips_are_undone_in_the_corrected_form_only(tiny_student: Callable, fra
 
     published = without_colour(LessNetPublishedObjective((0.0,) * 3, (1.0,) * 3), flips())(student, None, frames)
     assert float(published.terms["consistency"]) > 0.01
-    assert float(published.terms["consistency"]) == pytest.approx(
-        float((frame - frame.flip(3)).square().mean()), abs=1e-4
-    )
+    flipped_apart = (frame - frame.flip(3)).square().mean().item()
+    assert float(published.terms["consistency"]) == pytest.approx(flipped_apart, abs=1e-4)
     assert published.loss.item() == pytest.approx(contrast(frame, weak, strong, 1.0), abs=1e-4)
 
 

@@ -14,6 +14,7 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+
 from scripts.networks import CheckpointError, LESSNet
 from scripts.networks.encoders import TimmEncoder
 from scripts.networks.pretrained import _fetch_bounded

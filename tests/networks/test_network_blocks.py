@@ -6,12 +6,13 @@ import math
 
 import pytest
 import torch
+from timm.layers import Conv2dSame
+
 from scripts.networks.context import ContextBlock
 from scripts.networks.coordinate_attention import CoordinateAttention
 from scripts.networks.exportable import EvenSameConv2d
 from scripts.networks.fusion import AdditiveFusion, Aggregation
 from scripts.networks.normalization import InputNormalization
-from timm.layers import Conv2dSame
 
 
 def _naive_attention(block: CoordinateAttention, x: torch.Tensor) -> torch.Tensor:
@@ -57,7 +58,10 @@ def test_coordinate_attention_equals_the_naive_loop():
         block.norm.weight.uniform_(0.5, 2)
         block.norm.bias.uniform_(-1, 1)
         x = torch.randn(1, 8, 3, 5)
-        torch.testing.assert_close(block(x), _naive_attention(block, x), rtol=1e-5, atol=1e-6)
+        expected = _naive_attention(block, x)
+        torch.testing.assert_close(block(x), expected, rtol=1e-5, atol=1e-6)
+        channels_last = x.contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(block(channels_last), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_coordinate_attention_turns_with_the_map():
@@ -91,6 +95,17 @@ def test_aggregation_takes_means_of_finer_and_interpolates_coarser_levels():
     y = block([fine, middle, coarse])
     expected = torch.tensor([[[[4.0, 8], [1, 2]], [[12, 12], [12, 12]], [[20, 20], [20, 20]]]]) / 4
     torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_aggregation_equals_resize_concatenate_convolve():
+    """The order in the paper, with the published form's level 0; batch norm and attention are shared."""
+    torch.manual_seed(0)
+    channels, sizes = [2, 3, 4], [(12, 16), (6, 8), (3, 4)]
+    block = Aggregation(channels, 8, level=0, reduction=2).eval()
+    features = [torch.randn(2, c, *size) for c, size in zip(channels, sizes, strict=True)]
+    resized = [torch.nn.functional.interpolate(f, sizes[0], mode="bilinear", align_corners=False) for f in features]
+    expected = block.act(block.norm(block.attention(block.project(torch.cat(resized, dim=1)))))
+    torch.testing.assert_close(block(features), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import save_file
-from scripts.networks import CheckpointError, load_weights
 from torch import nn
+
+from scripts.networks import CheckpointError, load_weights
 
 
 def network(width: int = 3, seed: int = 0) -> nn.Module:

@@ -6,6 +6,7 @@ import io
 
 import pytest
 import torch
+
 from scripts.networks import LESSNet
 
 

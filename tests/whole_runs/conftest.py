@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from monai.bundle import ConfigWorkflow
 from PIL import Image
+
 from scripts.engines.short_errors import first_cause
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
@@ -103,5 +104,7 @@ def tiny() -> dict[str, Any]:
 def trained_run(frames_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of a finished run with a teacher and a student. Read only."""
     output_dir = tmp_path_factory.mktemp("runs")
-    run_layers("train", "mean_teacher", **TINY, dataset_dir=str(frames_dir), output_dir=str(output_dir), run_name="done")
+    run_layers(
+        "train", "mean_teacher", **TINY, dataset_dir=str(frames_dir), output_dir=str(output_dir), run_name="done"
+    )
     return output_dir / "done"

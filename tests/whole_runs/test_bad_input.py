@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from scripts.data.errors import DatasetError, LeakError
 from scripts.engines.overrides import UnknownOverrideError
 from scripts.io.writers import OutputError
@@ -93,7 +94,11 @@ def group_on_two_sides(data: Path) -> dict[str, Any]:
 
 
 CASES: list[tuple[Change, type[Exception], list[str]]] = [
-    (lambda data: {"dataset_dir": str(data / "nowhere")}, DatasetError, ["nowhere does not exist", "images/ and masks/"]),
+    (
+        lambda data: {"dataset_dir": str(data / "nowhere")},
+        DatasetError,
+        ["nowhere does not exist", "images/ and masks/"],
+    ),
     (no_masks, DatasetError, ["no masks at all", "put at least a few into masks/"]),
     (mask_without_image, DatasetError, ["masks/frame_03.png", "add the image, rename or remove the mask"]),
     (mask_of_another_size, DatasetError, ["masks/frame_03.png", "40x30", "export the mask at the image's size"]),
@@ -138,7 +143,9 @@ def test_bad_settings(
     run_config: Any, tiny: dict[str, Any], frames_dir: Path, tmp_path: Path,
     changes: dict[str, Any], error: type, message: str,
 ) -> None:  # fmt: skip
-    options = tiny | {"dataset_dir": str(frames_dir), "output_dir": str(tmp_path / "runs"), "run_name": "mine"} | changes
+    options = (
+        tiny | {"dataset_dir": str(frames_dir), "output_dir": str(tmp_path / "runs"), "run_name": "mine"} | changes
+    )
     with pytest.raises(error, match=message):
         run_config("train", **options)
     assert not (tmp_path / "runs" / "mine").exists(), "nothing half written"

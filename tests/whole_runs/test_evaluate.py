@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from scripts.networks.checkpoints import CheckpointError
 
 
@@ -18,7 +19,12 @@ def test_figures_are_those_of_the_run(
         evaluation_dir=str(tmp_path / "out"), output_dir=str(tmp_path / "unused"),
     )  # fmt: skip
     out = tmp_path / "out"
-    assert {path.name for path in out.iterdir()} == {"test_metrics.json", "per_image.csv", "predictions", "manifest.json"}
+    assert {path.name for path in out.iterdir()} == {
+        "test_metrics.json",
+        "per_image.csv",
+        "predictions",
+        "manifest.json",
+    }
     assert not (tmp_path / "unused").exists(), "an evaluation makes no run directory"
     expected, found = (json.loads((folder / "test_metrics.json").read_text()) for folder in (trained_run, out))
     for part in ("best", "validation", "temperature"):
@@ -36,15 +42,15 @@ def test_last_checkpoint_can_be_measured_too(
         "train", "evaluate", **tiny, dataset_dir=str(frames_dir), checkpoint=str(trained_run / "last.pt"),
         evaluation_dir=str(tmp_path / "out"),
     )  # fmt: skip
-    expected, found = (json.loads((folder / "test_metrics.json").read_text()) for folder in (trained_run, tmp_path / "out"))
+    expected, found = (
+        json.loads((folder / "test_metrics.json").read_text()) for folder in (trained_run, tmp_path / "out")
+    )
     assert found["best"]["epoch"] == expected["last"]["epoch"] == 2
     for name in ("dice", "iou_pooled", "recall"):
         assert found["best"]["figures"][name]["value"] == pytest.approx(expected["last"]["figures"][name]["value"])
 
 
-def test_a_missing_checkpoint_is_named(
-    run_config: Any, tiny: dict[str, Any], frames_dir: Path, tmp_path: Path
-) -> None:
+def test_a_missing_checkpoint_is_named(run_config: Any, tiny: dict[str, Any], frames_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere.pt does not exist"):
         run_config(
             "train", "evaluate", **tiny, dataset_dir=str(frames_dir), checkpoint=str(tmp_path / "nowhere.pt"),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from scripts.data.errors import DatasetError
 from scripts.engines.overrides import UnknownOverrideError
 from scripts.networks.checkpoints import CheckpointError
@@ -76,7 +77,9 @@ def test_masks_are_those_of_the_evaluation(
     predicted = sorted((trained_run / "predictions" / "images").glob("*.png"))
     assert len(predicted) == 4
     for path in predicted:
-        assert np.array_equal(np.asarray(Image.open(path)), np.asarray(Image.open(tmp_path / "out" / "masks" / path.name)))
+        assert np.array_equal(
+            np.asarray(Image.open(path)), np.asarray(Image.open(tmp_path / "out" / "masks" / path.name))
+        )
     assert not (tmp_path / "out" / "overlays").exists()
     assert {row["agreement_of"] for row in table(tmp_path / "out" / "results.csv").values()} == {"network+companion"}
 

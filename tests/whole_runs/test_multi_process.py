@@ -23,7 +23,7 @@ def torchrun(*layers: str, **overrides: Any) -> None:
     command += ["-m", "monai.bundle", "run", "--config_file", files]
     command += [part for name, value in overrides.items() for part in (f"--{name}", str(value))]
     done = subprocess.run(
-        command, cwd=BUNDLE, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        command, cwd=BUNDLE, capture_output=True, text=True, timeout=540, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr[-6000:]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from scripts.engines.run_directory import ResumeError
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
@@ -66,7 +67,9 @@ def test_a_killed_run_ends_as_an_unbroken_one(
     }  # fmt: skip
     for name in ("broken", "unbroken"):
         (tmp_path / name).mkdir()
-    broken, unbroken = (options | {"output_dir": str(tmp_path / name), "run_name": "r"} for name in ("broken", "unbroken"))
+    broken, unbroken = (
+        options | {"output_dir": str(tmp_path / name), "run_name": "r"} for name in ("broken", "unbroken")
+    )
     layers = ["train", "weak_to_strong"]
     start_and_kill(layers, broken, tmp_path / "broken" / "r", after=3)
     stopped = torch.load(tmp_path / "broken" / "r" / "last.pt", weights_only=True)["epoch"]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from scripts.metrics.definitions import TITLES
 from scripts.networks import LESSNet
 
@@ -86,9 +87,7 @@ def test_repeating_a_finished_command_changes_nothing(
     shutil.copytree(trained_run, tmp_path / "done")
     kept = ("metrics.csv", "model.pt", "last.pt", "test_metrics.json", "per_image.csv", "manifest.json")
     before = {name: (tmp_path / "done" / name).read_bytes() for name in kept}
-    run_config(
-        "train", "mean_teacher", **tiny, dataset_dir=str(frames_dir), output_dir=str(tmp_path), run_name="done"
-    )
+    run_config("train", "mean_teacher", **tiny, dataset_dir=str(frames_dir), output_dir=str(tmp_path), run_name="done")
     assert before == {name: (tmp_path / "done" / name).read_bytes() for name in kept}
 
 

@@ -33,7 +33,7 @@ def finish_run(
     inferer: Inferer | None = None,
     key_metric: str = "val_dice",
 ) -> dict[str, Any]:
-    """Measure the best and the last checkpoint of a run; write test_metrics.json, per_image.csv, predictions/, report.
+    """Measure the best and the last checkpoint of a run; write test_metrics.json, per_image.csv, predictions/.
 
     The temperature is fitted on validation; the test split is read here and nowhere else.
 
@@ -60,10 +60,6 @@ def finish_run(
         write_text(run.path / "test_metrics.json", json.dumps(result, indent=4))
         run.write_environment(network, torch.device(device))
         _log_headline(result)
-        # Drawing is not needed where a run is measured without being shown; matplotlib is slow to load.
-        from scripts.reports.report import write_report
-
-        logger.info("Report: %s", write_report(run.path))
     return result
 
 

@@ -73,7 +73,7 @@ class RunLog:
         self.sums, self.counts = {}, {}
         if not is_main_process():
             return
-        # MONAI's ValidationHandler leaves the epoch that was validated in the evaluator; older figures are not repeated.
+        # MONAI's ValidationHandler leaves the validated epoch in the evaluator; older figures are not repeated.
         fresh = self.evaluator is not None and self.evaluator.state.epoch == engine.state.epoch
         validation = dict(self.evaluator.state.metrics) if fresh else {}
         row: dict[str, Any] = {

@@ -23,7 +23,7 @@ def install_short_errors() -> None:
 def first_cause(error: BaseException) -> BaseException:
     """The error inside of MONAI's wrappers, which are plain RuntimeErrors raised from it.
 
-    An error of a class of its own is not opened: what it was raised from (the system's bare "Not a directory") says less.
+    An error of its own class is not opened: what it was raised from (the system's "Not a directory") says less.
     """
     while type(error) is RuntimeError and error.__cause__ is not None:
         error = error.__cause__

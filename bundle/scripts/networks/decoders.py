@@ -100,8 +100,8 @@ class _UpBlock(nn.Module):
         """(B, C_l, h, w) and (B, C_s, 2h, 2w) -> (B, out_channels, 2h, 2w)."""
         # align_corners=True as released
         up = F.interpolate(lower, size=(skip.shape[2], skip.shape[3]), mode="bilinear", align_corners=True)
-        x = F.relu(self.conv1(torch.cat([up, skip], dim=1)))
-        return F.relu(self.conv2(x))
+        x = F.relu(self.conv1(torch.cat([up, skip], dim=1)), inplace=True)
+        return F.relu(self.conv2(x), inplace=True)
 
 
 class PublishedDecoder(nn.Module):
@@ -144,4 +144,5 @@ class PublishedDecoder(nn.Module):
         for step, up in enumerate(self.up):
             y = up(y, levels[len(levels) - 2 - step])
         y = F.interpolate(y, size=(y.shape[2] * 2, y.shape[3] * 2), mode="bilinear", align_corners=True)
-        return F.relu(self.last2(F.relu(self.last1(y))))
+        y = F.relu(self.last1(y), inplace=True)
+        return F.relu(self.last2(y), inplace=True)

@@ -9,31 +9,30 @@ from torch import Tensor, nn
 
 
 class EvenSameConv2d(nn.Conv2d):
-    """TensorFlow's SAME convolution at stride 2 for even sides: the padding is a constant, more of it right and below.
+    """TensorFlow's SAME convolution at stride 2 for even sides, without a padded copy of the input.
 
-    timm's Conv2dSame works the padding out from the input's size at every call, which torch.export cannot follow for
-    symbolic sizes. The network pads its input to a multiple of 32, so every stride-2 layer meets even sides.
+    SAME pads an even side by one pixel less before than after. A kernel with one row and column of zeros in front, of
+    even size, needs the same padding on both sides and reads the same pixels, so only the small kernel is padded.
+    timm's Conv2dSame pads the input by an amount that it works out at every call: slower, and torch.export cannot
+    follow it for symbolic sizes. The network pads its input to a multiple of 32, so stride-2 layers meet even sides.
 
     Args:
-        same: the layer it replaces, square kernel, stride 2, dilation 1; its parameters are taken over.
+        same: the layer it replaces, square odd kernel, stride 2, dilation 1; its parameters are taken over.
 
     Shape:
         input (B, C, H, W) with even H and W, output (B, out_channels, H / 2, W / 2).
     """
 
     def __init__(self, same: Conv2dSame) -> None:
-        super().__init__(
-            same.in_channels, same.out_channels, same.kernel_size, same.stride, 0, same.dilation, same.groups,
-            bias=same.bias is not None, device="meta",
-        )  # fmt: skip
+        size, margin = same.kernel_size, same.kernel_size[0] // 2
+        groups, bias = same.groups, same.bias is not None
+        super().__init__(same.in_channels, same.out_channels, size, 2, margin, 1, groups, bias, device="meta")
         self.weight, self.bias = same.weight, same.bias
-        total = same.kernel_size[0] - 2  # rows that the last window needs beyond an even side
-        self.before, self.after = total // 2, total - total // 2
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, out_channels, H / 2, W / 2)."""
-        x = F.pad(x, (self.before, self.after, self.before, self.after))
-        return F.conv2d(x, self.weight, self.bias, self.stride, (0, 0), self.dilation, self.groups)
+        kernel = F.pad(self.weight, (1, 0, 1, 0))
+        return F.conv2d(x, kernel, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class SelfAttentionOnly(LinearSelfAttention):

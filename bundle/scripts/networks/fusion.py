@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -52,9 +51,9 @@ class Aggregation(nn.Module):
             if index < self.level:
                 # finer than G: the mean of each cell, because bilinear sampling would skip pixels
                 step = 1 << (self.level - index)
-                gathered = gathered + F.conv2d(F.avg_pool2d(feature, [step, step]), kernels[index])
+                gathered += F.conv2d(F.avg_pool2d(feature, [step, step]), kernels[index])
             elif index > self.level:
-                gathered = gathered + resize(F.conv2d(feature, kernels[index]), height, width)
+                gathered += resize(F.conv2d(feature, kernels[index]), height, width)
         return self.act(self.norm(self.attention(gathered)))
 
 

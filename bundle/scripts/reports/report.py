@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import jinja2
 
+from scripts.engines.run_directory import is_main_process
 from scripts.io.atomic import write_text
 from scripts.metrics.definitions import TITLES
 from scripts.reports.commands import next_commands
@@ -17,6 +19,7 @@ from scripts.reports.figures import Chart, Line, dice_histogram, epoch_chart, si
 from scripts.reports.overlays import KINDS, cases, labelled_lesion_share
 from scripts.reports.run_files import RunFiles, read_run
 
+logger = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent
 HEADLINE = ("dice", "iou", "recall", "precision", "false_positive_frames")
 COLUMNS = {"best": "Test, best", "last": "Test, last", "validation": "Validation, best"}  # checkpoint
@@ -31,11 +34,14 @@ def write_report(run_dir: str | Path) -> Path:
     Reads the files of the run directory and the frames and masks that its manifest.json names.
 
     Returns:
-        the path of the page. It holds all its pictures, asks for nothing from a network, and opens from disk.
+        the path of the page. It holds all its pictures, asks for nothing from a network, and opens from disk. Of
+        several processes rank 0 writes it.
 
     Raises:
         FileNotFoundError: when `run_dir` is not the directory of a run.
     """
+    if not is_main_process():
+        return Path(run_dir) / "report.html"
     run = read_run(run_dir)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
@@ -71,6 +77,7 @@ def write_report(run_dir: str | Path) -> Path:
     )
     target = run.path / "report.html"
     write_text(target, page)
+    logger.info("Report: %s", target)
     return target
 
 

@@ -1,0 +1,102 @@
+"""Put the tables of benchmarks/results/*.csv into bundle/docs/results.md, between their markers.
+
+    python benchmarks/write_results.py
+
+A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``; what is between is replaced.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+DOCUMENT = ROOT / "bundle" / "docs" / "results.md"
+
+Rows = list[dict[str, str]]
+SHOWN = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "dice_pooled": "Dice, pooled",
+    "iou_pooled": "IoU, pooled",
+    "miou": "mIoU",
+    "mrecall": "mRecall",
+    "false_positive_frames": "FP frames",
+    "hd95": "HD95",
+    "ece": "ECE",
+    "ece_scaled": "ECE, scaled",
+}
+
+
+def markdown(header: list[str], body: list[list[str]]) -> str:
+    """A table."""
+    lines = [header, ["---"] * len(header), *body]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def semi_supervised(rows: Rows) -> str:
+    """Means over seeds of each method, best checkpoint by validation and last one."""
+    header = ["method", "checkpoint", "seeds", "steps", *SHOWN.values()]
+    body = []
+    for method, steps in dict.fromkeys((row["method"], row["steps"]) for row in rows):
+        own = [row for row in rows if (row["method"], row["steps"]) == (method, steps)]
+        for which in ("best", "last"):
+            cells = [_mean_and_spread([row[f"{which}_{name}"] for row in own], name) for name in SHOWN]
+            body.append([method, which, ", ".join(row["seed"] for row in own), steps, *cells])
+    return markdown(header, body)
+
+
+def seeds(rows: Rows) -> str:
+    """Each cell by itself."""
+    header = ["method", "seed", "settings", "best epoch", "Dice (best)", "IoU (best)", "Dice (last)", "IoU (last)", "minutes"]
+    names = ("method", "seed", "settings", "best_epoch", "best_dice", "best_iou", "last_dice", "last_iou")
+    return markdown(header, [[row[n] for n in names] + [f"{float(row['training_seconds']) / 60:.0f}"] for row in rows])
+
+
+def plain(rows: Rows) -> str:
+    """A CSV as it is, but for the columns that are the same everywhere or spell out the command."""
+    names = [name for name in rows[0] if name not in ("machine", "command", "seed", "repeats", "rounds")]
+    names = [name for name in names if any(row[name] for row in rows)]
+    return markdown(names, [[row[name] for name in names] for row in rows])
+
+
+def _mean_and_spread(values: list[str], name: str) -> str:
+    numbers = [float(value) for value in values if value]
+    if not numbers:
+        return "–"
+    digits = 0 if name == "hd95" else 3
+    spread = f" ± {statistics.stdev(numbers):.{digits}f}" if len(numbers) > 1 else ""
+    return f"{statistics.mean(numbers):.{digits}f}{spread}"
+
+
+TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
+    "kvasir": ("semi_supervised_kvasir.csv", semi_supervised),
+    "kvasir seeds": ("semi_supervised_kvasir.csv", seeds),
+    "kvasir tried": ("semi_supervised_kvasir_tune.csv", seeds),
+    "wce": ("semi_supervised_wce_bleeding.csv", semi_supervised),
+    "wce seeds": ("semi_supervised_wce_bleeding.csv", seeds),
+    "network speed": ("network_speed.csv", plain),
+    "loop": ("loop_overhead.csv", plain),
+}
+
+
+def main() -> None:
+    """Fill every marker whose CSV is there."""
+    text = DOCUMENT.read_text()
+    for name, (file, make) in TABLES.items():
+        path = RESULTS / file
+        if not path.is_file():
+            continue
+        with path.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        pattern = re.compile(rf"(<!-- table {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text = pattern.sub(lambda found, table=make(rows): f"{found[1]}{table}\n{found[2]}", text)
+    DOCUMENT.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
