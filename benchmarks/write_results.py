@@ -52,7 +52,17 @@ def semi_supervised(rows: Rows) -> str:
 
 def seeds(rows: Rows) -> str:
     """Each cell by itself."""
-    header = ["method", "seed", "settings", "best epoch", "Dice (best)", "IoU (best)", "Dice (last)", "IoU (last)", "minutes"]
+    header = [
+        "method",
+        "seed",
+        "settings",
+        "best epoch",
+        "Dice (best)",
+        "IoU (best)",
+        "Dice (last)",
+        "IoU (last)",
+        "minutes",
+    ]
     names = ("method", "seed", "settings", "best_epoch", "best_dice", "best_iou", "last_dice", "last_iou")
     return markdown(header, [[row[n] for n in names] + [f"{float(row['training_seconds']) / 60:.0f}"] for row in rows])
 
@@ -94,7 +104,8 @@ def main() -> None:
         with path.open(newline="") as stream:
             rows = list(csv.DictReader(stream))
         pattern = re.compile(rf"(<!-- table {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text = pattern.sub(lambda found, table=make(rows): f"{found[1]}{table}\n{found[2]}", text)
+        table = make(rows)
+        text = pattern.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
     DOCUMENT.write_text(text)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose, Lambda, RandomizableTransform
+
 from scripts.data.cached_dataset import BoundedCacheDataset, nbytes
 
 

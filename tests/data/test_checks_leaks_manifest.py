@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from scripts.data.checks import check_files
 from scripts.data.errors import DatasetError, LeakError
 from scripts.data.fingerprints import fingerprint

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from scripts.data import build_datalists, read_manifest
 from scripts.data.errors import DatasetError, LeakError
 

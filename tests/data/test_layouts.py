@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from scripts.data.errors import DatasetError, listing
 from scripts.data.layouts import read_dataset, read_unlabeled_folder
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from scripts.data.errors import DatasetError
 from scripts.data.layouts import read_dataset
 from scripts.data.splits import PARTS, check_fractions, label_subset, split_by_group

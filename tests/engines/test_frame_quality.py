@@ -48,7 +48,7 @@ def test_agreement_equals_a_naive_count() -> None:
     masks = [rng.random((9, 7)) > 0.6 for _ in range(3)]
     scores = []
     for i, j in ((0, 1), (0, 2), (1, 2)):
-        both = sum(1 for p, q in zip(masks[i].ravel(), masks[j].ravel()) if p and q)
+        both = sum(1 for p, q in zip(masks[i].ravel(), masks[j].ravel(), strict=True) if p and q)
         scores.append(2 * both / (sum(masks[i].ravel().tolist()) + sum(masks[j].ravel().tolist())))
     assert pairwise_agreement(masks) == pytest.approx(sum(scores) / 3)
 
@@ -125,7 +125,7 @@ def predict(engine: Engine, batch: dict[str, Any]) -> list[dict[str, Any]]:
         mirrored = engine.network(batch["image"].flip(-1)).softmax(1).flip(-1)
     return [
         {"file": f, "path": p, "pred": a, "pred_flip": b[1]}
-        for f, p, a, b in zip(batch["file"], batch["path"], probability, mirrored)
+        for f, p, a, b in zip(batch["file"], batch["path"], probability, mirrored, strict=True)
     ]
 
 

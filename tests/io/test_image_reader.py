@@ -9,6 +9,7 @@ import pytest
 import torch
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 from PIL import Image, ImageFile
+
 from scripts.io.errors import MediaError, media_kind
 from scripts.io.image_reader import RGBReader, read_rgb
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from monai.transforms import EnsureChannelFirstd, LoadImaged
 from PIL import Image
+
 from scripts.io.errors import MediaError
 from scripts.io.mask_reader import MaskReader, read_mask
 

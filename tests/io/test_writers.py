@@ -172,7 +172,7 @@ def test_names_are_unique_over_many() -> None:
     for namer in (OutputNamer(), OutputNamer(files)):
         names = [namer(f) for f in files]
         assert len({name.lower() for name in names}) == len(files)
-        assert all(Path(n).parent == Path(f).parent for n, f in zip(names, files))
+        assert all(Path(n).parent == Path(f).parent for n, f in zip(names, files, strict=True))
 
 
 @pytest.mark.parametrize("file", ["/etc/x.png", "../x.png", "a/../../x.png", ""])

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scripts.losses.less_net import LessNetObjective, masked_mse
+from scripts.losses.less_net import LessNetObjective
 from scripts.losses.less_net_published import LessNetPublishedObjective
+from scripts.losses.masked import masked_mse
 from scripts.transforms import view
 
 A, B = 0.5, 1.0

@@ -132,7 +132,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 def load_into(network: nn.Module, path: str | Path) -> int:
-    """Load the weights to use of a model.pt or last.pt (the teacher's where there is one); returns its epoch, 0 if unsaid.
+    """Load the weights to use of a model.pt or last.pt (the teacher's, where there is one); returns its epoch or 0.
 
     Raises:
         CheckpointError: see scripts.networks.checkpoints.

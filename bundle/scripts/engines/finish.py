@@ -73,7 +73,7 @@ def evaluate_checkpoint(
     postprocessing: Callable,
     inferer: Inferer | None = None,
 ) -> dict[str, Any]:
-    """Measure any checkpoint on a data set; writes test_metrics.json, per_image.csv and predictions/ to ``output_dir``."""
+    """Measure any checkpoint on a data set; writes test_metrics.json, per_image.csv, predictions/ to ``output_dir``."""
     output_dir, device = ensure_writable(output_dir), torch.device(device)
     shared = {"device": device, "postprocessing": postprocessing, "inferer": inferer}
     result = measure_checkpoint(network.to(device), checkpoint, validation, test, output_dir, **shared)
@@ -92,7 +92,7 @@ def measure_checkpoint(
     output_dir: Path,
     **shared: Any,
 ) -> dict[str, Any]:
-    """{"temperature", "validation", "best"} of one checkpoint; parts without frames are left out, and that is logged."""
+    """{"temperature", "validation", "best"} of one checkpoint; parts without frames are left out, which is logged."""
     epoch = load_into(network, checkpoint)
     result: dict[str, Any] = {"temperature": 1.0}
     if len(validation.dataset):

@@ -54,10 +54,10 @@ class CollapseGuard:
         what = "almost no lesion" if share < self.lowest else "far too much lesion"
         raise CollapseError(
             f"Collapse: {what} on the unlabelled frames for {self.patience} iterations (share {share:.4f}, labelled "
-            f"prior {self.prior:.4f}, accepted {self.lowest:.4f} to {self.highest:.4f}). The last checkpoints are kept. "
-            "Try more labels, --unsupervised_start later, --unsupervised_weight lower, or --objective supervised; if the "
-            "unlabelled frames really hold that little or that much lesion, widen --collapse_lowest or "
-            "--collapse_highest."
+            f"prior {self.prior:.4f}, accepted {self.lowest:.4f} to {self.highest:.4f}). The last checkpoints are "
+            "kept. Try more labels, --unsupervised_start later, --unsupervised_weight lower, or --objective "
+            "supervised; if the unlabelled frames really hold that little or that much lesion, widen "
+            "--collapse_lowest or --collapse_highest."
         )
 
 

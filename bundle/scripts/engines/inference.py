@@ -1,4 +1,4 @@
-"""Inference over frames of any size: the shipped network, its companion and a mirrored pass, for masks and agreement."""
+"""Inference on frames of any size: the shipped network, its companion and a mirrored pass, for mask and agreement."""
 
 from __future__ import annotations
 
@@ -97,5 +97,3 @@ def load_companion(network: nn.Module, checkpoint: str | Path, device: str | tor
         return None
     load_weights(network, checkpoint, key="companion")
     return network.to(device).eval()
-
-

@@ -10,6 +10,7 @@ import platform
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -60,7 +61,8 @@ class RunDirectory:
         self.resuming = self.last_checkpoint.is_file()
         if self.resuming and not resume:
             raise ResumeError(
-                f"{self.path} already holds a run. Give another --run_name, delete the folder, or leave out --resume False."
+                f"{self.path} already holds a run. Give another --run_name, delete the folder, or leave out "
+                "--resume False."
             )
         if self.resuming:
             self._check_same_run(config)
@@ -86,21 +88,23 @@ class RunDirectory:
         changed = [
             f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
             for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and key.split("#")[0] not in FREE_ON_RESUME and not key.startswith("_meta_")
+            if before.get(key) != now.get(key)
+            and key.split("#")[0] not in FREE_ON_RESUME
+            and not key.startswith("_meta_")
         ]
         if changed:
+            shown = "; ".join(changed[:4]) + (" ..." if len(changed) > 4 else "")
             raise ResumeError(
-                f"{self.path} holds a run with other settings ({'; '.join(changed[:4])}{' ...' if len(changed) > 4 else ''}). "
-                "Give another --run_name, or delete the folder."
+                f"{self.path} holds a run with other settings ({shown}). Give another --run_name, or delete the folder."
             )
 
-    def write_environment(self, network: nn.Module, device: torch.device, substitutions: list[str] | None = None) -> None:
-        """Write config.json, and environment.json: versions, machine, the encoder weights really used, substitutions."""
+    def write_environment(self, network: nn.Module, device: torch.device, substitutions: Sequence[str] = ()) -> None:
+        """Write config.json and environment.json: versions, machine, the encoder weights really used, substitutions."""
         if not is_main_process():
             return
         write_text(self.path / "config.json", json.dumps(self.config, indent=4, default=str))
         weights = dict(network.encoder_weights_report)
-        found = list(substitutions or [])
+        found = list(substitutions)
         if weights.get("substituted"):
             found.append(str(weights.get("message")))
         environment = {

@@ -145,4 +145,3 @@ class ProgressBar:
             self.bar = None
         if error is not None:
             raise error
-

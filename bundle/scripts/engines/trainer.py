@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer
 from monai.utils.enums import CommonKeys as Keys
-from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -110,7 +110,9 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         self.lr_scheduler = lr_scheduler
         self.precision = resolve_precision(precision, device)
         self.grad_scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
-        self.add_event_handler(Events.EPOCH_STARTED, lambda engine: engine.data_loader.set_epoch(engine.state.epoch - 1))
+        self.add_event_handler(
+            Events.EPOCH_STARTED, lambda engine: engine.data_loader.set_epoch(engine.state.epoch - 1)
+        )
         self.add_event_handler(Events.ITERATION_COMPLETED, self._same_buffers_everywhere)
 
     def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, Tensor | float]:
@@ -135,11 +137,16 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             if weight > 0:
                 answer = self.objective(self.bare_network, self.teacher, self._pixels(unlabeled["image"]))
                 total = supervised + weight * answer.loss
-                output |= {"loss_unsupervised": answer.loss.detach(), "confident_share": answer.confident_share.detach()}
+                output |= {
+                    "loss_unsupervised": answer.loss.detach(),
+                    "confident_share": answer.confident_share.detach(),
+                }
                 output |= {"lesion_share": answer.lesion_share.detach(), **answer.terms}
         self.fire_event(IterationEvents.LOSS_COMPLETED)
         if not torch.isfinite(total):
-            files = list(labeled.get("file", [])) + (list(unlabeled.get("file", [])) if unlabeled and weight > 0 else [])
+            files = list(labeled.get("file", [])) + (
+                list(unlabeled.get("file", [])) if unlabeled and weight > 0 else []
+            )
             raise NonFiniteLossError(
                 f"The loss is {total.item()} at iteration {self.state.iteration} (epoch {self.state.epoch}); the batch "
                 f"holds {files}. The last good checkpoint is kept. Look at these files, or lower --learning_rate, "
@@ -161,7 +168,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
 
     @torch.no_grad()
     def _same_buffers_everywhere(self, engine: Engine) -> None:
-        """At the end of an epoch every process takes rank 0's BatchNorm statistics, so that all validate one network."""
+        """At the end of an epoch every process takes rank 0's BatchNorm statistics: all then validate one network."""
         if not isinstance(self.network, DistributedDataParallel) or self.state.iteration % self.state.epoch_length:
             return
         for module in (self.bare_network, self.teacher):

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scripts.losses.masked import masked_mse
 from scripts.losses.objective import Objective, ObjectiveOutput
 from scripts.transforms.views import view
+
+PADDING = 32  # pixels; the network pads to a multiple of it
 
 
 class LessNetObjective(Objective):
@@ -81,11 +84,10 @@ class LessNetObjective(Objective):
             return torch.softmax(logits.float(), dim=1)
         if self.space == "logits":
             return logits.float()
+        if size[0] % PADDING or size[1] % PADDING:
+            raise ValueError(
+                f"LessNetObjective in the space of features needs frames whose sides are multiples of {PADDING}, where "
+                f"the network does not pad; found {size[0]}x{size[1]}. Set --image_size to one."
+            )
         unit = functional.normalize(features.float(), dim=1)
         return functional.interpolate(unit, size=size, mode="bilinear", align_corners=False)
-
-
-def masked_mse(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:
-    """Mean squared difference of (B, C, H, W) over valid pixels (B, 1, H, W); 0 with gradient where none is valid."""
-    squared = (first - second).square().mean(dim=1, keepdim=True)
-    return (squared * valid).sum() / valid.sum().clamp(min=1.0)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from scripts.losses.masked import masked_mean, masked_mse
 from scripts.losses.objective import Objective, ObjectiveOutput
 from scripts.transforms.views import view
 
 
 class MeanTeacherObjective(Objective):
     """L = mean |softmax(f_S(s(x))) - softmax(f_T(x))|^2 (Tarvainen & Valpola 2017, eq. 1; as in the 2D medical ports).
+
+    The mean is over pixels that come from the frame, not over the border that a rotation or a zoom makes up.
 
     Args:
         geometry_view: geometry that both networks see.
@@ -33,9 +35,11 @@ class MeanTeacherObjective(Objective):
         """See Objective."""
         if teacher is None:
             raise ValueError("MeanTeacherObjective needs a teacher: give the trainer an EMATeacher.")
-        image = self.geometry_view(image).image
+        seen = self.geometry_view(image)
+        valid = seen.valid()
+        image = seen.image
         with torch.no_grad():
             target = torch.softmax(teacher(image).float(), dim=1)
         answer = torch.softmax(student(self.student_view(image).image).float(), dim=1)
-        lesion = target.argmax(1).ne(0).float().mean()
-        return ObjectiveOutput(functional.mse_loss(answer, target), lesion, torch.ones_like(lesion))
+        lesion = masked_mean(target.argmax(1, keepdim=True).ne(0).float(), valid)
+        return ObjectiveOutput(masked_mse(answer, target, valid), lesion, torch.ones_like(lesion))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scripts.losses.confidence import confidence_weighting
+from scripts.losses.masked import masked_mean
 from scripts.losses.objective import Objective, ObjectiveOutput
 from scripts.transforms.mixing import CutMix
 from scripts.transforms.views import view
@@ -19,7 +20,8 @@ class WeakToStrongObjective(Objective):
 
     FixMatch with an EMA teacher, CutMix and, after UniMatch V2 (Yang et al. 2025), two strong views whose feature
     channels are dropped in complement: f1 * m and f2 * (2 - m), m ~ 2 Bernoulli(1/2) per channel. CE is divided by all
-    pixels, not by the kept ones, so that few confident pixels give a small step. Dice counts only frames with a kept
+    valid pixels, not by the kept ones, so that few confident pixels give a small step; the border that a rotation or a
+    zoom makes up is not valid: the teacher is sure of it, and it teaches nothing. Dice counts only frames with a kept
     lesion pixel: on a frame taken as healthy it would punish the smallest doubt.
 
     Args:
@@ -65,28 +67,33 @@ class WeakToStrongObjective(Objective):
         """See Objective."""
         if teacher is None:
             raise ValueError("WeakToStrongObjective needs a teacher: give the trainer an EMATeacher.")
-        weak = self.weak_view(image).image
+        seen = self.weak_view(image)
+        weak, valid = seen.image, seen.valid()[:, 0]
         with torch.no_grad():
             confidence, pseudo_label = torch.softmax(teacher(weak).float(), dim=1).max(dim=1)
-            weight = self.weighting(confidence, pseudo_label)
+            weight = self.weighting(confidence, pseudo_label) * valid
 
-        views, labels, weights = [], [], []
+        views, labels, weights, valids = [], [], [], []
         for _ in range(self.strong_views):
             boxes = self.cutmix.draw(weak)
             views.append(CutMix.mix(self.strong_view(weak).image, boxes))
             labels.append(CutMix.mix(pseudo_label[:, None], boxes)[:, 0])
             weights.append(CutMix.mix(weight[:, None], boxes)[:, 0])
+            valids.append(CutMix.mix(valid[:, None], boxes)[:, 0])
         features = student.encode(torch.cat(views))
         if self.complementary_dropout > 0:
             features = complementary_channel_dropout(features, self.complementary_dropout)
         logits = student.decode(features, (image.shape[-2], image.shape[-1])).float()
 
         target, kept = torch.cat(labels), torch.cat(weights)
-        cross_entropy = (functional.cross_entropy(logits, target, reduction="none") * kept).mean()
+        cross_entropy = masked_mean(
+            kept * functional.cross_entropy(logits, target, reduction="none"), torch.cat(valids)
+        )
         dice = weighted_dice_loss(logits, target, kept)
         loss = (1 - self.dice) * cross_entropy + self.dice * dice
         terms = {"pseudo_ce": cross_entropy.detach(), "pseudo_dice": dice.detach()}
-        return ObjectiveOutput(loss, pseudo_label.ne(0).float().mean(), weight.mean(), terms)
+        lesion = masked_mean(pseudo_label.ne(0).float(), valid)
+        return ObjectiveOutput(loss, lesion, masked_mean(weight, valid), terms)
 
 
 def complementary_channel_dropout(features: Sequence[Tensor], share: float) -> list[Tensor]:

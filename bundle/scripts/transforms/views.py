@@ -37,6 +37,10 @@ class View:
         """
         return _warp(source, self.matrix)
 
+    def valid(self) -> Tensor:
+        """Mask (B, 1, H, W) of the view's pixels that come from inside the source: 1 valid, 0 made up."""
+        return self.align(torch.ones_like(self.image[:, :1]))[1]
+
     def undo(self, target: Tensor) -> tuple[Tensor, Tensor]:
         """Bring a map (B, C, H, W) computed on this view back to its source's grid, with its mask of valid pixels."""
         inverse = torch.linalg.inv(self.matrix)
