@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from scripts.io.atomic import write_text
+from scripts.io.atomic import remove_leftovers, write_text
 from scripts.io.writers import ensure_writable
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ class RunDirectory:
         if self.resuming:
             self._check_same_run(config)
             self.started -= self._trained_seconds()
+            if is_main_process():
+                remove_leftovers(self.path)
             logger.info("Continuing the run in %s.", self.path)
 
     def _trained_seconds(self) -> float:
