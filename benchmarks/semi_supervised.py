@@ -78,8 +78,8 @@ def run_cell(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]
         run_dir.mkdir(parents=True, exist_ok=True)
         run_dir.rmdir() if not any(run_dir.iterdir()) else None
         with (args.work / f"{name}.log").open("a") as log:
-            # Threads that wait without spinning: on a shared machine spinning ones cost up to ten times the time.
-            environment = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", **os.environ}
+            # Threads that soon stop spinning: on a shared machine, long spinning costs up to ten times the time.
+            environment = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "30000", **os.environ}
             subprocess.run(
                 command, cwd=ROOT / "bundle", stdout=log, stderr=subprocess.STDOUT, check=True, env=environment
             )

@@ -75,6 +75,7 @@ def test_a_mistyped_name_inside_of_a_component(wrong: str, near: str) -> None:
         {"max_epochs": 1, "dataset_dir": "/data", "label_fraction": 0.1, "seed": 3, "objective": "less_net"},
         {"network_def__preset": "published", "network_def__dropout": 0.2},
         {"network_def__backbone": "mobilevit_xs"},  # an argument that train.json does not give
+        {"network_def__context_layers": 0},  # a field of the preset, which LESSNet takes as one of **overrides
         {"train__dataloader__num_workers": 2},
         {"train__labeled_view__grayscale": 0.1},
         {"validate__dataloader__sampler": {"_target_": "DistributedSampler", "dataset": "@validate#dataset"}},

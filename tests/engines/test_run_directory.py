@@ -126,3 +126,21 @@ def test_config_with_objects_is_written_as_text(tmp_path: Path) -> None:
     start(tmp_path, CONFIG | {"device": CPU})
     assert json.loads((tmp_path / "config.json").read_text())["device"] == "cpu"
     assert RunDirectory(tmp_path, CONFIG | {"device": CPU}).resuming
+
+
+def manifest(*files: tuple[str, str]) -> str:
+    return json.dumps({"files": [{"section": "training", "file": name, "sha256": sha} for name, sha in files]})
+
+
+def test_a_run_goes_on_with_the_same_data_alone(tmp_path: Path) -> None:
+    start(tmp_path, CONFIG)
+    (tmp_path / "manifest.json").write_text(manifest(("a.png", "1"), ("b.png", "2")))
+    run = RunDirectory(tmp_path, CONFIG)
+    (tmp_path / "manifest.json").write_text(manifest(("b.png", "2"), ("a.png", "1")))
+    run.write_environment(make_network(), CPU)  # the order does not matter
+
+    run = RunDirectory(tmp_path, CONFIG)
+    (tmp_path / "manifest.json").write_text(manifest(("a.png", "1"), ("b.png", "3")))
+    with pytest.raises(ResumeError, match=r"1 files, \['b.png'\] among them\. Give another --run_name"):
+        run.write_environment(make_network(), CPU)
+    assert "3" not in (tmp_path / "manifest.json").read_text(), "the manifest of the run is kept"

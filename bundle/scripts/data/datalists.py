@@ -70,6 +70,7 @@ def build_datalists(
     sections = {name: sections[name] for name in ("training", "unlabeled", "validation", "test")}
     for name, numbers in count_sections(sections).items():
         logger.info("%s: %d images in %d groups, %d with masks", name, *numbers.values())
+    _check_enough_for_all(sections)
     if manifest_path is not None and _rank() == 0:
         write_manifest(
             manifest_path,
@@ -133,6 +134,17 @@ def _make_sample(directory: str | os.PathLike[str]) -> Path:
     if together and _rank() == 0:
         dist.barrier()
     return made
+
+
+def _check_enough_for_all(sections: dict[str, list[Item]]) -> None:
+    """Every process must have a frame of validation and test: one without would leave the others waiting for it."""
+    world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    for name in ("validation", "test"):
+        if 0 < len(sections[name]) < world:
+            raise DatasetError(
+                f"{name} has {len(sections[name])} images for {world} processes; expected at least one for each: start "
+                "fewer processes, or give it more frames (--split)"
+            )
 
 
 def _rank() -> int:

@@ -108,7 +108,8 @@ def _arguments(target: Any) -> set[str]:
     component, found = optional_import(module, name=name)
     if not found:
         return set()
-    names: set[str] = set()
+    # A component that hands names on to something else says which: LESSNet's are fields of its preset.
+    names: set[str] = set(getattr(component, "option_names", ()))
     for maker in [kind.__init__ for kind in inspect.getmro(component)] if inspect.isclass(component) else [component]:
         parameters = inspect.signature(maker).parameters.values()
         variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)

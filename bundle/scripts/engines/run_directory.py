@@ -70,6 +70,8 @@ class RunDirectory:
             if is_main_process():
                 remove_leftovers(self.path)
             logger.info("Continuing the run in %s.", self.path)
+        manifest = self.path / "manifest.json"
+        self._manifest_before = manifest.read_text() if self.resuming and manifest.is_file() else None
 
     def _trained_seconds(self) -> float:
         """Seconds of the earlier parts of the run, so that its duration is that of all parts."""
@@ -79,6 +81,23 @@ class RunDirectory:
         with table.open(newline="") as file:
             rows = list(csv.DictReader(file))
         return float(rows[-1]["seconds"]) if rows else 0.0
+
+    def _check_same_data(self) -> None:
+        """Compare the files of the manifest that was just written with those the run began with."""
+        manifest = self.path / "manifest.json"
+        if self._manifest_before is None or not manifest.is_file():
+            return
+        before, now = (
+            {(one["section"], one["file"], one["sha256"], one.get("label_sha256")) for one in json.loads(text)["files"]}
+            for text in (self._manifest_before, manifest.read_text())
+        )
+        if before != now:
+            write_text(manifest, self._manifest_before)
+            names = sorted({entry[1] for entry in before ^ now})
+            raise ResumeError(
+                f"The data have changed since the run in {self.path} began: {len(names)} files, {names[:3]} among "
+                "them. Give another --run_name for the new data, or put the old files back."
+            )
 
     def _check_same_run(self, config: dict[str, Any]) -> None:
         stored_path = self.path / "config.json"
@@ -104,6 +123,7 @@ class RunDirectory:
         """Write config.json and environment.json: versions, machine, the encoder weights really used, substitutions."""
         if not is_main_process():
             return
+        self._check_same_data()
         write_text(self.path / "config.json", json.dumps(self.config, indent=4, default=str))
         weights = dict(network.encoder_weights_report)
         found = list(substitutions)

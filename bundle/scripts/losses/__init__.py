@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -30,12 +31,18 @@ def build_objective(name: str, options: Mapping[str, Any] | None = None) -> Obje
         options: arguments of the objective's class.
 
     Raises:
-        ValueError: unknown name, with the nearest known one.
+        ValueError: unknown name or option, with the nearest known one.
     """
     if name not in OBJECTIVES:
         near = get_close_matches(name, OBJECTIVES, n=1, cutoff=0)
         raise ValueError(f"objective '{name}' is unknown; did you mean '{near[0]}'? Known: {', '.join(OBJECTIVES)}.")
     factory = OBJECTIVES[name]
+    known = [] if factory is None else list(inspect.signature(factory).parameters)
+    for option in options or {}:
+        if option not in known:
+            near = get_close_matches(option, known, n=1, cutoff=0)
+            hint = f"did you mean '{near[0]}'? It has: {', '.join(known)}." if near else "It has none."
+            raise ValueError(f"objective '{name}' has no option '{option}'; {hint}")
     return None if factory is None else factory(**(options or {}))
 
 

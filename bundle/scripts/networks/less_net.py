@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from .decoders import LiteDecoder, PublishedDecoder
 from .encoders import TimmEncoder
 from .fusion import resize
 from .normalization import InputNormalization
-from .presets import get_preset
+from .presets import NetworkPreset, get_preset
 from .weights import start_encoder
 
 
@@ -49,6 +50,9 @@ class LESSNet(nn.Module):
         TypeError: unknown override.
         CheckpointError: encoder weights that cannot be had or do not fit.
     """
+
+    #: names that ``overrides`` takes
+    option_names = tuple(field.name for field in fields(NetworkPreset))
 
     def __init__(
         self,
