@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--unsupervised-start", type=int, default=100)
     parser.add_argument("--unsupervised-rampup", type=int, default=200)
     parser.add_argument("--set", nargs="*", default=[], metavar="ID=VALUE", help="more overrides of train.json")
-    parser.add_argument("--work", type=Path, default=ROOT / "benchmarks" / "work", help="run directories")
+    parser.add_argument("--work", type=Path, default=ROOT / "benchmarks" / "runs", help="run directories")
     parser.add_argument("--tag", default="", help="appended to the CSV's name")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
