@@ -17,7 +17,12 @@ from scripts.networks import LESSNet
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 CONFIGS = sorted((BUNDLE / "configs").glob("*.json"))
 RUNNABLE = ("train", "inference")
-LAYERS = {"evaluate": ("train",), "multi_gpu_evaluate": ("train", "evaluate")}  # all others lie over train alone
+# What a layer lies over; all others lie over train alone.
+LAYERS = {
+    "evaluate": ("train",),
+    "multi_gpu_evaluate": ("train", "evaluate"),
+    "inference_video": ("inference",),
+}
 REQUIRED = (
     "schema", "version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version", "task",
     "description", "authors", "copyright", "network_data_format", "changelog",
@@ -41,7 +46,7 @@ def in_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_documented_configs_are_there() -> None:
     expected = {
-        "train", "train_supervised", "evaluate", "inference", "multi_gpu_train", "multi_gpu_evaluate", "metadata",
+        "train", "train_supervised", "evaluate", "inference", "inference_video", "multi_gpu_train", "multi_gpu_evaluate", "metadata",
         *(name for name in OBJECTIVES if name != "supervised"),
     }  # fmt: skip
     assert expected <= {path.stem for path in CONFIGS}
@@ -122,7 +127,7 @@ def test_nested_names_exist(path: Path) -> None:
 def test_every_number_and_choice_is_explained(name: str) -> None:
     config = read(name)
     plain = {key for key, value in config.items() if isinstance(value, (int, float, str, bool))}
-    internal = {"imports", "run", "bundle_root", "device", "run_dir", "sample_dir", "network"}
+    internal = {"imports", "run", "bundle_root", "device", "run_dir", "sample_dir", "network", "sources"}
     assert plain - internal - config["_desc_"].keys() == set(), "they have no entry in _desc_"
     assert config["_desc_"].keys() <= config.keys(), "an entry that explains nothing"
 

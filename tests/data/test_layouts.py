@@ -153,15 +153,30 @@ def test_two_files_of_one_stem(tiny_dataset: Path, folder: str) -> None:
         read_dataset(tiny_dataset)
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [("clip.mp4", b"x"), ("clip.AVI", b"x"), ("slice.dcm", b"x"), ("IM0001", bytes(128) + b"DICM")],
-)
+MEDIA = [("clip.mp4", b"x"), ("clip.AVI", b"x"), ("slice.dcm", b"x"), ("IM0001", bytes(128) + b"DICM")]
+
+
+@pytest.mark.parametrize(("name", "content"), MEDIA)
 @pytest.mark.parametrize("folder", ["images", "unlabeled"])
-def test_videos_and_dicom_are_named(tiny_dataset: Path, folder: str, name: str, content: bytes) -> None:
+def test_videos_and_dicom_are_items(tiny_dataset: Path, folder: str, name: str, content: bytes) -> None:
     (tiny_dataset / folder / name).write_bytes(content)
-    with pytest.raises(DatasetError, match=rf"(?s)1 videos or DICOM.*ffmpeg.*{name}"):
+    found = read_dataset(tiny_dataset)["pool" if folder == "images" else "unlabeled"]
+    assert [item["file"] for item in found if name in item["file"]] == [f"{folder}/{name}"]
+
+
+@pytest.mark.parametrize(("name", "content"), MEDIA)
+def test_videos_and_dicom_are_no_masks(tiny_dataset: Path, name: str, content: bytes) -> None:
+    (tiny_dataset / "masks" / name).write_bytes(content)
+    with pytest.raises(DatasetError, match=rf"(?s)1 videos, DICOM.* among the masks; save each mask as a PNG.*{name}"):
         read_dataset(tiny_dataset)
+
+
+def test_uids_as_names(tiny_dataset: Path) -> None:
+    for name in ("1.2.840.1", "1.2.840.2"):  # no suffix, and so not two files of one stem
+        (tiny_dataset / "images" / name).write_bytes(bytes(128) + b"DICM")
+        (tiny_dataset / "masks" / f"{name}.png").write_bytes(b"x")
+    found = {item["file"]: item.get("label", "") for item in read_dataset(tiny_dataset)["pool"]}
+    assert found["images/1.2.840.1"].endswith("masks/1.2.840.1.png")
 
 
 def test_other_files_are_ignored_and_logged(tiny_dataset: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -243,7 +258,7 @@ def test_folder_with_a_datalist(tiny_dataset: Path, name: str) -> None:
         ({"training": [{"image": "images/frame_00.png", "severity": "bad"}]}, "severity is 'bad'; expected a number"),
         ({"training": [], "test": [{"image": "images/frame_00.png"}]}, r"test\[0\]: .*has no label"),
         ({"training": [], "unlabeled": entries([0])}, r"unlabeled\[0\]: .*has a label"),
-        ({"training": [{"image": "clip.mp4"}]}, r"clip\.mp4: a video or DICOM"),
+        ({"training": [{"image": "images/frame_00.png", "label": "clip.mp4"}]}, r"clip\.mp4: a video or DICOM"),
         ({"training": []}, "no masks at all"),
     ],
 )

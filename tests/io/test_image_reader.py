@@ -146,8 +146,9 @@ def test_reader_by_name_as_in_a_config(tmp_path: Path) -> None:
 
 def test_monai_does_not_fall_back_to_its_own_readers(shared_dir: Path) -> None:
     load = LoadImaged("image", reader=RGBReader)
-    with pytest.raises(MediaError, match="DICOM"):  # MONAI's ITKReader would open it
-        load({"image": str(shared_dir / "data/dicom/SC_rgb.dcm")})
+    assert load({"image": str(shared_dir / "data/dicom/SC_rgb.dcm")})["image"].shape == (100, 100, 3)
+    with pytest.raises(MediaError, match="SC_rgb_jpeg_gdcm"):  # MONAI's ITKReader might open it
+        load({"image": str(shared_dir / "data/dicom/SC_rgb_jpeg_gdcm.dcm")})
 
 
 def test_reader_refuses_several_files() -> None:
@@ -158,7 +159,7 @@ def test_reader_refuses_several_files() -> None:
 
 def test_verify_suffix() -> None:
     assert RGBReader().verify_suffix(["a.PNG", "b.jpeg"])
-    assert not RGBReader().verify_suffix(["a.png", "b.nii.gz"])
+    assert not RGBReader().verify_suffix(["a.png", "b.txt"])
 
 
 def test_missing_folder_and_empty(tmp_path: Path) -> None:

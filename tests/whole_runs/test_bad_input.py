@@ -67,7 +67,7 @@ def video_named_png(data: Path) -> None:
     (data / "images" / "frame_03.png").write_bytes(b"\x00\x00\x00\x18ftypisom" + bytes(2000))
 
 
-def video_among_images(data: Path) -> None:
+def broken_video(data: Path) -> None:
     (data / "images" / "clip.mp4").write_bytes(b"\x00\x00\x00\x18ftypisom" + bytes(2000))
 
 
@@ -107,7 +107,7 @@ CASES: list[tuple[Change, type[Exception], list[str]]] = [
     (truncated_unlabelled_file, DatasetError, ["unlabeled/frame_17.png", "mend or remove"]),
     (no_image, DatasetError, ["images/frame_03.png", "mend or remove"]),
     (video_named_png, DatasetError, ["images/frame_03.png", "it is a video", "ffmpeg"]),
-    (video_among_images, DatasetError, ["images/clip.mp4", "ffmpeg"]),
+    (broken_video, DatasetError, ["images/clip.mp4", "mend or remove"]),
     (lambda data: {"label_fraction": 0.01}, DatasetError, ["fewer than one labelled image", "use at least 0.06"]),
     (lambda data: {"label_fraction": 0}, DatasetError, ["label_fraction is 0", "e.g. 0.1"]),
     (lambda data: {"split": [0.9, 0.2, 0.2]}, DatasetError, ["add up to 1"]),

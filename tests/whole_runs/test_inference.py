@@ -41,7 +41,7 @@ def table(path: Path) -> dict[str, dict[str, str]]:
 
 def infer(run_config: Any, folder: Path, out: Path, checkpoint: Path, **changes: Any) -> None:
     overrides = {"dataset_dir": str(folder), "output_dir": str(out), "checkpoint": str(checkpoint), "image_size": 64}
-    run_config("inference", **(overrides | {"batch_size": 2} | changes))
+    run_config("inference", **(overrides | {"batch_size": 2, "allow_failures": True} | changes))
 
 
 def test_a_folder_of_anything(run_config: Any, folder: Path, trained_run: Path, tmp_path: Path) -> None:
@@ -67,6 +67,9 @@ def test_a_folder_of_anything(run_config: Any, folder: Path, trained_run: Path, 
     assert "broken.png" in failures["broken.png"]["error"]
     assert "it is a video" in failures["video.png"]["error"] and "ffmpeg" in failures["video.png"]["error"]
     assert len(list((out / "masks").rglob("*.png"))) == 4
+    with pytest.raises(SystemExit) as stop:  # the same again, and the exit code tells of the broken ones
+        infer(run_config, folder, out, trained_run / "model.pt", allow_failures=False)
+    assert stop.value.code == 3 and table(out / "results.csv").keys() == SIZES.keys()
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}, "input is untouched"
 
 

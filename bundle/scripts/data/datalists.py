@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from scripts.data.checks import FileReport, check_files
 from scripts.data.errors import DatasetError
+from scripts.data.expansion import FRAMES_PER_SECOND, NEAR_DUPLICATE, expand_media
 from scripts.data.layouts import Item, read_dataset, read_unlabeled_folder
 from scripts.data.leaks import check_groups, check_leaks
 from scripts.data.manifest import count_sections, write_manifest
@@ -31,6 +32,8 @@ def build_datalists(
     manifest_path: str | os.PathLike[str] | None = None,
     sample_dir: str | os.PathLike[str] | None = None,
     value_map: ValueMap | None = None,
+    video_frames_per_second: float = FRAMES_PER_SECOND,
+    near_duplicate: float = NEAR_DUPLICATE,
 ) -> dict[str, list[Item]]:
     """Read, check, split and record a dataset -> {"training", "unlabeled", "validation", "test"}: lists of items.
 
@@ -41,6 +44,7 @@ def build_datalists(
         a path: a folder of more frames, in addition.
     manifest_path: where to write manifest.json (by rank 0 only).
     value_map: {pixel value: class} of the masks, see read_mask.
+    video_frames_per_second, near_duplicate: which frames of videos become unlabelled items, see expand_media.
 
     Raises DatasetError, LeakError or MediaError, naming files and cure, before anything is written.
     """
@@ -51,9 +55,10 @@ def build_datalists(
         )
     sample = dataset_dir is None or str(dataset_dir) == ""
     root = _make_sample(sample_dir or SAMPLE_DIR) if sample else Path(os.path.expanduser(str(dataset_dir)))
-    found = read_dataset(root)
+    thinning = {"frames_per_second": video_frames_per_second, "near_duplicate": near_duplicate}
+    found = expand_media(read_dataset(root), **thinning)
     labelled = [item for item in found["pool"] if "label" in item]
-    unlabeled = _unlabeled_items(found, unlabeled_data, root)
+    unlabeled = _unlabeled_items(found, unlabeled_data, root, thinning)
     given = {name: found[name] for name in ("validation", "test") if found.get(name)}
     report = check_files([*labelled, *(item for items in given.values() for item in items), *unlabeled], value_map)
 
@@ -86,7 +91,10 @@ def build_datalists(
 
 
 def _unlabeled_items(
-    found: dict[str, list[Item]], unlabeled_data: bool | str | os.PathLike[str], root: Path
+    found: dict[str, list[Item]],
+    unlabeled_data: bool | str | os.PathLike[str],
+    root: Path,
+    thinning: dict[str, float],
 ) -> list[Item]:
     """Items without mask: those of the dataset, and those of the folder `unlabeled_data` unless already among them."""
     if unlabeled_data is False:
@@ -94,7 +102,8 @@ def _unlabeled_items(
     items = [item for item in found["pool"] if "label" not in item] + found.get("unlabeled", [])
     if unlabeled_data is not True:
         known = {item["image"] for item in items}
-        items += [item for item in read_unlabeled_folder(unlabeled_data, root) if item["image"] not in known]
+        extra = expand_media({"unlabeled_data": read_unlabeled_folder(unlabeled_data, root)}, **thinning)
+        items += [item for item in extra["unlabeled_data"] if item["image"] not in known]
     return items
 
 

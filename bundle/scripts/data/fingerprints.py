@@ -11,6 +11,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from scripts.io import provenance
+from scripts.io.frame_address import split_address
 from scripts.io.image_reader import read_rgb
 
 T = TypeVar("T")
@@ -28,13 +30,14 @@ class Fingerprint:
 
 
 def fingerprint(path: str) -> Fingerprint:
-    """Hash one picture; remembered for this process by (path, size, modification time).
+    """Hash one picture or frame (`clip.mp4#12`); remembered for this process by (path, size, modification time).
 
     `pixels` is the same for the same picture kept as PNG, BMP or TIFF, with or without metadata, and for a JPEG and the
     PNG made from it. It does not see through a second JPEG compression: near-duplicates are what groups are for.
     Raises MediaError for a file that cannot be decoded completely.
     """
-    stat = os.stat(path) if os.path.exists(path) else None
+    file, _ = split_address(path)
+    stat = os.stat(file) if file.exists() else None
     key = (path, stat.st_size, stat.st_mtime_ns) if stat else None
     if key is not None and key in _cache:
         return _cache[key]
@@ -49,9 +52,8 @@ def fingerprint(path: str) -> Fingerprint:
 
 
 def file_sha256(path: str) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """SHA-256 of a file's bytes, hexadecimal; of a frame (`clip.mp4#12`) that of its file."""
+    return provenance.file_sha256(split_address(path)[0])
 
 
 def map_files(function: Callable[[str], T], paths: Iterable[str], what: str) -> dict[str, T | Exception]:

@@ -2,39 +2,144 @@
 
 from __future__ import annotations
 
+import bisect
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
+
+from tqdm import tqdm
 
 from scripts.data.errors import DatasetError
 from scripts.data.layouts import Item
-from scripts.io.errors import DICOM_SUFFIXES, VIDEO_SUFFIXES
-from scripts.io.image_reader import IMAGE_SUFFIXES
+from scripts.io.errors import DICOM_SUFFIXES, VIDEO_SUFFIXES, VOLUME_SUFFIXES, MediaError
+from scripts.io.frame_address import join_address
+from scripts.io.media import MovingFile, media_type, open_media
+from scripts.io.picture import IMAGE_SUFFIXES
+
+_KNOWN = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *DICOM_SUFFIXES, *VOLUME_SUFFIXES))
 
 
-def list_frames(dataset_dir: str | os.PathLike[str]) -> list[Item]:
-    """Every picture of a folder and its sub-folders, or one picture -> items {"image", "file"}, sorted by "file".
+@dataclass(frozen=True)
+class Source:
+    """One file and which of its frames are wanted; None = the file as a whole is one frame (or cannot be opened)."""
 
-    Videos and DICOM are listed too: what cannot be read is reported file by file, never passed over in silence. Other
-    files (tables, notes, hidden files) are left out.
+    path: str
+    file: str  # relative to the input folder, posix
+    kind: str  # "picture", "volume", "DICOM", "video" or "DICOM video" (an encapsulated video, or frames with a rate)
+    frames: range | None = None
+
+    def __len__(self) -> int:
+        return 1 if self.frames is None else len(self.frames)
+
+    def item(self, number: int) -> Item:
+        """The frame `number` of those wanted -> {"image": address, "file", "source", "kind", "frame"}."""
+        shared = {"source": self.file, "kind": self.kind}
+        if self.frames is None:
+            return {"image": self.path, "file": self.file, "frame": 0, **shared}
+        index = self.frames[number]
+        return {
+            "image": join_address(self.path, index),
+            "file": join_address(self.file, index),
+            "frame": index,
+            **shared,
+        }
+
+
+class FrameList(Sequence[Item]):
+    """The frames of many files one after the other, each item made when asked for.
+
+    An hour of video is a hundred thousand frames: as a list of items it would fill the memory that it is meant to save.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = tuple(sources)
+        self._ends = list(accumulate(len(source) for source in self.sources))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index: int) -> Item:  # type: ignore[override]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
+        index %= len(self)
+        which = bisect.bisect_right(self._ends, index)
+        return self.sources[which].item(index - (self._ends[which - 1] if which else 0))
+
+
+def list_frames(
+    dataset_dir: str | os.PathLike[str], stride: int = 1, start_s: float = 0.0, end_s: float | None = None
+) -> FrameList:
+    """Every frame of every picture, video, DICOM file and volume of a folder and its sub-folders, or of one file.
+
+    Sorted by file, then by frame. A file that cannot be opened stays in as one frame: it is reported when it is read,
+    never passed over in silence. Other files (tables, notes, hidden files) are left out.
+
+    Args:
+        stride: every how manieth frame of a video is taken.
+        start_s, end_s: part of each video, seconds from its first frame; None = to its end.
 
     Raises:
-        DatasetError: nothing given, missing folder, or no picture in it.
+        DatasetError: nothing given, missing folder, or nothing to read in it.
+        ValueError: a stride or time window that makes no sense.
     """
+    check_window(stride, start_s, end_s)
     if not dataset_dir:
-        raise DatasetError("dataset_dir is empty; give a folder of pictures: --dataset_dir /path/to/frames")
+        raise DatasetError("dataset_dir is empty; give a folder of frames, videos or DICOM: --dataset_dir /path/to/it")
     root = Path(os.path.abspath(os.path.expanduser(dataset_dir)))
     if not root.exists():
-        raise DatasetError(f"dataset_dir {root} does not exist; give a folder of pictures, or one picture")
-    if root.is_file():
-        return [{"image": str(root), "file": root.name}]
-    wanted = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *DICOM_SUFFIXES)
-    paths = sorted(
+        raise DatasetError(f"dataset_dir {root} does not exist; give a folder of frames, videos or DICOM, or one file")
+    found = [root] if root.is_file() else sorted(_files(root))
+    kinds = {path: media_type(path) for path in found}
+    if root.is_file() and kinds[root] is None:
+        kinds[root] = "picture"  # It was named: its reader says what is wrong with it.
+    wanted = [path for path in found if kinds[path] is not None]
+    if not wanted:
+        raise DatasetError(f"{root} holds no picture, video or DICOM file ({_KNOWN}); check --dataset_dir")
+    base = root.parent if root.is_file() else root
+    sources = [
+        _source(path, path.relative_to(base).as_posix(), str(kinds[path]), (stride, start_s, end_s))
+        for path in tqdm(wanted, desc="listing files", delay=2, leave=False)
+    ]
+    return FrameList(sources)
+
+
+def check_window(stride: int, start_s: float, end_s: float | None) -> None:
+    """Raise ValueError for a stride below 1 or a time window that is empty."""
+    if isinstance(stride, bool) or int(stride) != stride or stride < 1:
+        raise ValueError(f"stride is {stride}; expected a whole number from 1 on (1 = every frame of a video)")
+    if start_s < 0 or (end_s is not None and end_s <= start_s):
+        raise ValueError(f"start_s is {start_s}, end_s {end_s}; expected seconds with 0 <= start_s < end_s")
+
+
+def _files(root: Path) -> list[Path]:
+    return [
         path
         for path in root.rglob("*")
-        if path.is_file()
-        and path.suffix.lower() in wanted
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
-    if not paths:
-        raise DatasetError(f"{root} holds no picture ({', '.join(IMAGE_SUFFIXES)}); check --dataset_dir")
-    return [{"image": str(path), "file": path.relative_to(root).as_posix()} for path in paths]
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    ]
+
+
+def _source(path: Path, file: str, kind: str, window: tuple[int, float, float | None]) -> Source:
+    if kind == "picture":
+        return Source(str(path), file, kind)
+    try:
+        media = open_media(path)
+    except MediaError:
+        return Source(str(path), file, kind)
+    if len(media) == 1 and kind != "video":
+        return Source(str(path), file, kind)
+    if kind == "volume" or media.time(0) is None:
+        return Source(str(path), file, kind, range(len(media)))
+    moving = kind if kind == "video" else f"{kind} video"
+    return Source(str(path), file, moving, frames_within(media, *window))
+
+
+def frames_within(media: MovingFile, stride: int, start_s: float, end_s: float | None) -> range:
+    """Every `stride`th frame shown at start_s <= time < end_s, seconds from the first frame (None: to the end)."""
+
+    def first_at(seconds: float) -> int:
+        return bisect.bisect_left(range(len(media)), seconds, key=media.time)
+
+    return range(first_at(start_s), len(media) if end_s is None else first_at(end_s), stride)

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from scripts.data.errors import DatasetError, listing
-from scripts.io.image_reader import IMAGE_SUFFIXES
+from scripts.io.errors import DICOM_SUFFIXES, VIDEO_SUFFIXES, VOLUME_SUFFIXES
+from scripts.io.picture import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
+_SUFFIXES = (".nii.gz", *IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *DICOM_SUFFIXES, *VOLUME_SUFFIXES)
 GROUP_COLUMNS = ("group", "patient")  # the first that the header has
 
 
@@ -24,19 +26,19 @@ def read_groups(path: Path, files: Sequence[str], folder: str) -> dict[str, str]
     Raises DatasetError: no such columns, an empty field, a file in two groups, or not one row that fits a picture.
     """
     rows = _read_rows(path)
-    by_bare = {_bare(key): group for key, group in rows.items()}
-    basenames = Counter(PurePosixPath(_bare(file)).name for file in files)
+    by_bare = {without_suffix(key): group for key, group in rows.items()}
+    basenames = Counter(PurePosixPath(without_suffix(file)).name for file in files)
     found: dict[str, str] = {}
     used: set[str] = set()
     for file in files:
         keys = [f"{folder}/{file}", file]
-        if basenames[PurePosixPath(_bare(file)).name] == 1:  # in a subfolder, and no other of its name
+        if basenames[PurePosixPath(without_suffix(file)).name] == 1:  # in a subfolder, and no other of its name
             keys.append(PurePosixPath(file).name)
         for key in keys:
-            group = rows.get(key, by_bare.get(_bare(key)))
+            group = rows.get(key, by_bare.get(without_suffix(key)))
             if group is not None:
                 found[file] = group
-                used.add(_bare(key))
+                used.add(without_suffix(key))
                 break
     if files and not found:
         example = next(iter(rows), "")
@@ -46,7 +48,7 @@ def read_groups(path: Path, files: Sequence[str], folder: str) -> dict[str, str]
         )
     if missing := [file for file in files if file not in found]:
         logger.warning("%s: no group for %d pictures; each is its own group:%s", path, len(missing), listing(missing))
-    if unused := [key for key in rows if _bare(key) not in used]:
+    if unused := [key for key in rows if without_suffix(key) not in used]:
         logger.warning("%s: %d rows name no picture in %s/:%s", path, len(unused), folder, listing(unused))
     return found
 
@@ -72,7 +74,8 @@ def _read_rows(path: Path) -> dict[str, str]:
     return rows
 
 
-def _bare(name: str) -> str:
-    """Drop a picture's extension; a dot that belongs to the name (frame.001) stays."""
-    suffix = PurePosixPath(name).suffix
-    return name[: -len(suffix)] if suffix.lower() in IMAGE_SUFFIXES else name
+def without_suffix(name: str) -> str:
+    """Drop the suffix of a picture, video, DICOM file or volume; a dot that belongs to the name (frame.001) stays."""
+    lower = name.lower()
+    suffix = next((known for known in _SUFFIXES if lower.endswith(known)), "")
+    return name[: len(name) - len(suffix)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,10 +15,17 @@ from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 
+from scripts.data.fingerprints import file_sha256
+from scripts.engines.overrides import running_config
+from scripts.io.dicom_codes import SegAlgorithm
 from scripts.io.errors import MediaError
+from scripts.io.frame_address import split_address
+from scripts.io.media import open_media
+from scripts.io.provenance import Provenance, hash_config
 from scripts.networks.checkpoints import load_weights, read_file
 
 logger = logging.getLogger(__name__)
+BUNDLE_NAME = "endoscopic_lesion_segmentation"
 
 
 class AgreementIteration:
@@ -52,10 +60,11 @@ class AgreementIteration:
 class FrameDataset(Dataset):
     """Frames of which some may be broken: such a one becomes a black picture with its error beside it.
 
-    One bad file must not end a night's work; FrameResultWriter lists it in failures.csv.
+    One bad file must not end a night's work; FrameResultWriter lists it in failures.csv. An item comes out with "path"
+    (where its frame is read from), "time_s" (seconds since the first frame of its video, nan elsewhere) and "error".
 
     Args:
-        data: items with "file" and "image" (path).
+        data: items with "file" and "image" (path, or address of a frame), and more of their own.
         transform: item -> tensors.
         size: [height, width] of the black picture.
     """
@@ -66,17 +75,37 @@ class FrameDataset(Dataset):
 
     def _transform(self, index: int) -> dict[str, Any]:
         item = self.data[index]
-        shown = {"file": item["file"], "path": item["image"], "error": ""}
+        shown = {**item, "path": item["image"], "time_s": float("nan"), "error": ""}
         try:
-            return {**super()._transform(index), **shown}
+            found = super()._transform(index)
+            shown["time_s"] = frame_time(item["image"])
+            return {**shown, **found}
         except Exception as error:
             cause = error
             while cause.__cause__ is not None and not isinstance(cause, MediaError):
                 cause = cause.__cause__
             if not isinstance(cause, MediaError):
                 raise
+            shown |= {"error": str(cause), "time_s": _time_or_nan(item["image"])}
             black = torch.zeros(3, *self.size, dtype=torch.uint8)
-            return {"image": black, "original_size": torch.tensor(self.size), **shown, "error": str(cause)}
+            return {**shown, "image": black, "original_size": torch.tensor(self.size)}
+
+
+def frame_time(address: str) -> float:
+    """Seconds from the first frame of a video to the one of `address`; nan where time has no meaning."""
+    path, index = split_address(address)
+    if index is None:
+        return float("nan")
+    time = getattr(open_media(path), "time", None)
+    seconds = None if time is None else time(index)
+    return float("nan") if seconds is None else float(seconds)
+
+
+def _time_or_nan(address: str) -> float:
+    try:
+        return frame_time(address)
+    except (MediaError, IndexError):
+        return float("nan")
 
 
 def load_shipped(network: nn.Module, checkpoint: str | Path, device: str | torch.device) -> nn.Module:
@@ -97,3 +126,27 @@ def load_companion(network: nn.Module, checkpoint: str | Path, device: str | tor
         return None
     load_weights(network, checkpoint, key="companion")
     return network.to(device).eval()
+
+
+def build_provenance(
+    bundle_root: str | Path, checkpoint: str | Path, threshold: float, temperature: float
+) -> Provenance:
+    """What the running config will write beside each output: bundle, weights, config, threshold, versions."""
+    metadata = json.loads((Path(bundle_root) / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    return Provenance(
+        bundle_version=metadata["version"],
+        weights_sha256=file_sha256(str(checkpoint)),
+        config_sha256=hash_config(running_config()),
+        threshold=threshold,
+        temperature=temperature,
+    )
+
+
+def seg_algorithm(provenance: Provenance) -> SegAlgorithm:
+    """How a DICOM SEG names what made it."""
+    return SegAlgorithm(
+        name=BUNDLE_NAME,
+        version=provenance.bundle_version,
+        weights_sha256=provenance.weights_sha256,
+        threshold=provenance.threshold,
+    )

@@ -1,1 +1,1 @@
-"""Pixels in and out: import from the submodules (`image_reader`, `mask_reader`, `writers`)."""
+"""Pixels in and out: import from the submodules (`image_reader`, `mask_reader`, `media`, `writers`, ...)."""

@@ -6,11 +6,14 @@ from pathlib import Path
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".flv", ".ts", ".ogv")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd")  # RGB pictures or their stacks, as annotation tools pass them on
 HEAD_BYTES = 512  # enough for every signature below: DICOM's stands at byte 128, MPEG-TS repeats at byte 188
 
 _CURE = {
-    "video": "it is a video, not an image: extract its frames first, e.g. `ffmpeg -i {name} frame_%05d.png`",
-    "DICOM": "it is a DICOM file, not an image: export its frames to PNG first, e.g. `dcmj2pnm +on {name} frame.png`",
+    "video": "it is a video, not an image: give it its own suffix (.mp4, .avi, .mkv), or extract the frames that you "
+    "mean, e.g. `ffmpeg -i {name} frame_%05d.png`",
+    "DICOM": "it is a DICOM file, not an image: give it the suffix .dcm, or export the frame that you mean, e.g. "
+    "`dcmj2pnm +on {name} frame.png`",
     "HEIF": "it is a HEIC or AVIF photograph: convert it to PNG or JPEG first",
     "git-lfs": "it is a Git LFS pointer, the picture itself was never fetched: run `git lfs pull`",
 }

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from scripts.io.errors import MediaError
-from scripts.io.image_reader import RGBReader, load_upright, media_metadata
+from scripts.io.image_reader import RGBReader, media_metadata
+from scripts.io.picture import load_upright
 
 logger = logging.getLogger(__name__)
 

@@ -1,17 +1,14 @@
-"""Any common picture file -> upright 8-bit RGB."""
+"""Any common picture file (PNG, JPEG, TIFF, BMP, WebP, ...) -> upright 8-bit RGB."""
 
 from __future__ import annotations
 
 import logging
 import struct
 import zlib
-from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
-from monai.data import ImageReader
-from monai.utils import MetaKeys, ensure_tuple
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from scripts.io.errors import MediaError, refuse_foreign
@@ -93,11 +90,6 @@ def to_rgb8(image: Image.Image, name: str | PathLike[str] = "image") -> np.ndarr
         raise MediaError(f"{name}: colour mode {image.mode} is not supported; save it as 8-bit RGB") from error
 
 
-def read_rgb(path: str | PathLike[str]) -> np.ndarray:
-    """Read one picture file -> (H, W, 3) uint8, RGB, upright. Raises MediaError as load_upright and to_rgb8 do."""
-    return to_rgb8(load_upright(path), path)
-
-
 def _grey16_to_8(image: Image.Image, name: str | PathLike[str]) -> np.ndarray:
     """Scale grey of more than 8 bits (H, W) -> uint8."""
     values = np.array(image)
@@ -114,34 +106,3 @@ def _grey16_to_8(image: Image.Image, name: str | PathLike[str]) -> np.ndarray:
             "%s: 16-bit grey without a value above %d; if it is 10- or 12-bit data, scale it first", name, top
         )
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-class RGBReader(ImageReader):
-    """Read one picture for LoadImaged -> (H, W, 3) uint8 RGB, height first, identity affine.
-
-    LoadImaged answers an exception in `read` by trying MONAI's other readers, which swap the axes and open DICOM: a
-    silent fallback. So `read` only passes the path on, and `get_data`, whose errors are raised, does the work.
-    """
-
-    def verify_suffix(self, filename: Sequence[PathLike[str] | str] | PathLike[str] | str) -> bool:
-        """Say whether every file name ends like a picture's."""
-        return all(str(name).lower().endswith(IMAGE_SUFFIXES) for name in ensure_tuple(filename))
-
-    def read(self, data: Sequence[PathLike[str] | str] | PathLike[str] | str, **kwargs: object) -> Path:
-        """Pass the path of the one file on to get_data."""
-        names = ensure_tuple(data)
-        return Path(names[0]) if len(names) == 1 else Path(f"<{len(names)} files; one was expected>")
-
-    def get_data(self, img: Path) -> tuple[np.ndarray, dict]:
-        """Decode -> ((H, W, 3) uint8, metadata). Raises MediaError."""
-        pixels = read_rgb(img)
-        return pixels, media_metadata(pixels, channel_dim=-1)
-
-
-def media_metadata(pixels: np.ndarray, channel_dim: float) -> dict:
-    """Metadata that MONAI's MetaTensor wants: spatial_shape (H, W), identity affine, original_channel_dim."""
-    return {
-        MetaKeys.AFFINE: np.eye(4),
-        MetaKeys.SPATIAL_SHAPE: np.asarray(pixels.shape[:2]),
-        MetaKeys.ORIGINAL_CHANNEL_DIM: channel_dim,
-    }

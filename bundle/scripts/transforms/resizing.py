@@ -86,6 +86,8 @@ class RestoreLesionProbabilityd(MapTransform):
         size = [int(side) for side in result[self.size_key]]
         for key in self.key_iterator(result):
             logits = torch.as_tensor(result[key]).as_subclass(torch.Tensor).float() / self.temperature
+            if len(logits) == 2:  # softmax of two is the sigmoid of their difference: half the pixels to interpolate
+                logits = logits[1:] - logits[:1]
             logits = functional.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
-            result[key] = 1.0 - torch.softmax(logits, dim=0)[:1]
+            result[key] = logits.sigmoid_() if len(logits) == 1 else 1.0 - torch.softmax(logits, dim=0)[:1]
         return result

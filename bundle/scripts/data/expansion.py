@@ -1,0 +1,139 @@
+"""Videos, multi-frame DICOM and volumes among the items -> one item a frame."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from scripts.data.errors import DatasetError, listing
+from scripts.data.layouts import Item
+from scripts.io.errors import MediaError
+from scripts.io.frame_address import join_address, split_address
+from scripts.io.media import MediaFile, media_type, open_media
+
+logger = logging.getLogger(__name__)
+
+FRAMES_PER_SECOND = 2.0  # of a video that are looked at
+NEAR_DUPLICATE = 4.0  # grey levels of 0..255
+_THUMBNAIL = 16  # pixels, side
+
+
+def expand_media(
+    sections: Mapping[str, Sequence[Item]],
+    frames_per_second: float = FRAMES_PER_SECOND,
+    near_duplicate: float = NEAR_DUPLICATE,
+) -> dict[str, list[Item]]:
+    """Replace each file of several frames by items of single frames, {"image": "clip.mp4#12", ...}, all of one group.
+
+    Frames that have a mask ("frame_labels" of the item, {frame: path}) are all taken; of the others, which are
+    unlabelled, `frames_per_second` of a video and all of a DICOM stack or volume are looked at, and those that are near
+    duplicates of one already taken are left out. Files of one frame, and files that cannot be opened, pass unchanged:
+    the check of all files reports the latter together.
+
+    Args:
+        frames_per_second: how many frames of each second of video are looked at.
+        near_duplicate: mean absolute difference of two thumbnails (16 x 16 RGB), in grey levels of 0..255, below which
+            two frames count as the same; 0 keeps all.
+
+    Raises:
+        DatasetError: a mask for a file of several frames that does not say which; frame numbers that are not there.
+        ValueError: numbers that make no sense.
+    """
+    if frames_per_second <= 0 or near_duplicate < 0:
+        raise ValueError(
+            f"frames_per_second is {frames_per_second}, near_duplicate {near_duplicate}; expected above 0, and >= 0"
+        )
+    found: dict[str, list[Item]] = {}
+    for name, items in sections.items():
+        found[name] = []
+        for item in tqdm(items, desc=f"opening videos and DICOM ({name})", delay=2, leave=False):
+            found[name] += _expand(item, frames_per_second, near_duplicate)
+    return found
+
+
+def _expand(item: Item, frames_per_second: float, near_duplicate: float) -> list[Item]:
+    path, index = split_address(item["image"])
+    if index is not None or media_type(path) in ("picture", None):
+        return [item]
+    try:
+        media = open_media(path)
+    except MediaError:
+        return [item]
+    labels = {int(number): label for number, label in item.get("frame_labels", {}).items()}
+    if missing := sorted(number for number in labels if number >= len(media)):
+        raise DatasetError(
+            f"{path} has {len(media)} frames (0 to {len(media) - 1}), but there are masks for:"
+            + listing([f"frame {number}: {labels[number]}" for number in missing])
+        )
+    if len(media) == 1 and not labels:
+        return [item]
+    if "label" in item:
+        raise DatasetError(
+            f"{item['label']}: a mask for {path}, which has {len(media)} frames; say which frame it belongs to: "
+            f'"{path.name}#0" in a datalist, or the mask as {path.stem}/000000.png'
+        )
+    chosen, doubles, broken = choose_frames(media, _stride(media, frames_per_second), near_duplicate, set(labels))
+    logger.info(
+        "%s: %d of %d frames taken (%d near-duplicates left out, %d do not decode)",
+        item["file"],
+        len(chosen),
+        len(media),
+        doubles,
+        broken,
+    )
+    if broken:
+        logger.warning("%s: %d frames do not decode and are left out", item["file"], broken)
+    return [_frame_item(item, number, labels.get(number)) for number in chosen]
+
+
+def choose_frames(
+    media: MediaFile, stride: int, near_duplicate: float, always: set[int] = frozenset()
+) -> tuple[list[int], int, int]:
+    """Frames of a file that differ from each other -> (their numbers, near-duplicates left out, frames not decoded).
+
+    Every `stride`th frame is looked at, and those of `always`, which are taken whatever they look like.
+    """
+    looked_at = sorted(set(range(0, len(media), stride)) | set(always))
+    chosen: list[int] = []
+    kept = np.empty((0, _THUMBNAIL * _THUMBNAIL * 3), dtype=np.int16)
+    doubles = broken = 0
+    for number, thumbnail in _thumbnails(media, looked_at):
+        if thumbnail is None and number not in always:
+            broken += 1
+            continue
+        if thumbnail is not None:
+            # Of all frames taken, not only of the last: an endoscope comes back to the same view.
+            nearest = np.abs(kept - thumbnail).mean(axis=1).min() if len(kept) else np.inf
+            if nearest < near_duplicate and number not in always:
+                doubles += 1
+                continue
+            kept = np.concatenate([kept, thumbnail[None]])
+        chosen.append(number)  # A labelled frame that does not decode stays: the check of all files names it.
+    return chosen, doubles, broken
+
+
+def _thumbnails(media: MediaFile, numbers: Sequence[int]) -> Iterator[tuple[int, NDArray[np.int16] | None]]:
+    for number in numbers:
+        try:
+            picture = Image.fromarray(media.frame(number))
+        except MediaError:
+            yield number, None
+            continue
+        small = picture.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)
+        yield number, np.asarray(small, dtype=np.int16).reshape(-1)
+
+
+def _stride(media: MediaFile, frames_per_second: float) -> int:
+    fps = getattr(getattr(media, "info", media), "fps", None)
+    return max(1, round(fps / frames_per_second)) if fps else 1
+
+
+def _frame_item(item: Item, number: int, label: str | None) -> Item:
+    frame = {key: value for key, value in item.items() if key != "frame_labels"}
+    frame |= {"image": join_address(item["image"], number), "file": join_address(item["file"], number)}
+    return frame if label is None else {**frame, "label": label}

@@ -1,0 +1,238 @@
+"""The handler that turns an evaluator's output into results, frame by frame, and keeps what failed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data import decollate_batch
+from numpy.typing import NDArray
+
+from scripts.engines.frame_quality import frame_quality
+from scripts.engines.frame_result import MOVING, FrameResult, ResultWriter
+from scripts.io.errors import MediaError
+from scripts.io.table import Table
+from scripts.io.writers import ensure_writable
+
+logger = logging.getLogger(__name__)
+
+# Item key -> what `agreement_of` calls it. The first is compulsory, the others take part when they are there.
+COMPARED = {"pred": "network", "pred_companion": "companion", "pred_flip": "flip"}
+SMOOTHED = "pred_smoothed"
+FAILURE_COLUMNS = ("file", "error")
+FAILURES_FILE = "failures.csv"
+EXIT_FAILURES = 3  # exit code of a command that finished, but with frames that could not be read
+
+
+class FrameResultWriter:
+    """Handler for an evaluator: measures every frame of ``engine.state.output`` and hands it to the writers.
+
+    The output is a list of items, or one batch dict of equal-sized frames. Each item holds
+
+    - ``file``: str, address relative to the input folder (names the outputs, first column of the tables);
+    - ``path``: str, where the frame is read from;
+    - ``pred``: tensor (H, W), (1, H, W) or, background first, (2, H, W): lesion probability in 0..1 at the size
+      of the upright frame;
+    - ``source``, ``kind``, ``frame``, ``time_s``: see FrameResult; by default those of a picture;
+    - ``error``: str, optional: the frame could not be read, and why;
+    - ``pred_companion``, ``pred_flip``: the same of the other network and of the mirrored frame, mirrored back.
+      Optional; what is there takes part in ``agreement`` and is named in ``agreement_of``;
+    - ``pred_smoothed``: the same after smoothing in time; where it is there, it is the mask that is written;
+    - ``scene_change``: bool, optional.
+
+    A frame fails alone when it cannot be read or its probabilities are of another size, outside 0..1 or not finite; it
+    is listed in ``failures.csv``. A missing key or an unwritable output ends the run.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        writers: Sequence[ResultWriter],
+        threshold: float = 0.5,
+        lowest_agreement: float = 0.8,
+    ) -> None:
+        """Prepare the handler.
+
+        Args:
+            output_dir: folder for all results; created and probed when the run starts.
+            writers: each gets the frames of the kinds it takes.
+            threshold: lesion is where the probability is above it.
+            lowest_agreement: frames below it are marked "check".
+
+        Raises:
+            ValueError: threshold outside 0..1 or lowest_agreement outside 0..1.
+        """
+        for name, value in (("threshold", threshold), ("lowest_agreement", lowest_agreement)):
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name}={value}: expected a value in 0..1.")
+        self.output_dir = Path(output_dir)
+        self.writers = tuple(writers)
+        self.threshold = threshold
+        self.lowest_agreement = lowest_agreement
+        self._reset()
+
+    def attach(self, engine: Engine) -> None:
+        """Register the handler with a MONAI evaluator or any ignite engine."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.write_iteration)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def _reset(self) -> None:
+        self.failures = Table(FAILURE_COLUMNS)
+        self.frames = self.with_lesion = self.to_check = 0
+        self._source: tuple[str, str] | None = None  # file and kind of the source whose frames are coming
+        self._said: set[str] = set()
+
+    def start(self, engine: Engine) -> None:
+        """Begin new tables and prove that the output folder can be written. Raises OutputError."""
+        self._reset()
+        ensure_writable(self.output_dir)
+        for writer in self.writers:
+            writer.start(self.output_dir)
+
+    def write_iteration(self, engine: Engine) -> None:
+        """Write the frames of one iteration; keep what fails for failures.csv."""
+        for item in self._items(engine):
+            missing = [key for key in ("file", "path", "pred") if key not in item]
+            if missing:
+                raise KeyError(
+                    f"inference output lacks {missing}, found {sorted(item)}: see FrameResultWriter for its keys."
+                )
+            item = {"source": item["file"], "kind": "picture", "frame": 0, "time_s": float("nan"), **item}
+            source = (str(item["source"]), str(item["kind"]))
+            if source != self._source:
+                self._finish_source()
+                self._source = source
+            wanted = [writer for writer in self.writers if writer.takes(source[1])]
+            try:
+                if item.get("error"):
+                    raise MediaError(str(item["error"]))
+                result = self._measure(item)
+                for writer in wanted:
+                    writer.add(result)
+            except (MediaError, ValueError) as error:
+                logger.error("%s: no mask written: %s", item["file"], error)
+                self.failures.add(file=str(item["file"]), error=str(error))
+                for writer in wanted:
+                    writer.failed(item, str(error))
+                continue
+            self.frames += 1
+            self.with_lesion += result.figures["lesion_px"] > 0
+            self.to_check += result.figures["quality"] == "check"
+
+    def _finish_source(self) -> None:
+        if self._source is None:
+            return
+        file, kind = self._source
+        for writer in self.writers:
+            if not writer.takes(kind):
+                continue
+            try:
+                writer.finish_source()
+            except (MediaError, ValueError) as error:
+                logger.error("%s: %s", file, error)
+                self.failures.add(file=file, error=str(error))
+        self._source = None
+
+    @staticmethod
+    def _items(engine: Engine) -> list[dict[str, Any]]:
+        """Items of the output; what they lack (names) is taken from the batch, where MONAI's evaluator leaves it."""
+        output, batch = (
+            decollate_batch(part) if isinstance(part, Mapping) else part
+            for part in (engine.state.output, engine.state.batch)
+        )
+        if not isinstance(batch, list) or len(batch) != len(output):
+            return list(output)
+        return [{**names, **item} for names, item in zip(batch, output, strict=True)]
+
+    def finish(self, engine: Engine) -> None:
+        """Finish all writers, write failures.csv and log a summary.
+
+        Raises:
+            RuntimeError: frames came, and none of them could be written.
+            OutputError: a table cannot be written.
+        """
+        self._finish_source()
+        for writer in self.writers:
+            writer.finish()
+        failed = self.output_dir / FAILURES_FILE
+        if self.failures.rows:
+            self.failures.write(failed)
+        else:
+            failed.unlink(missing_ok=True)  # of an earlier run into the same folder
+        logger.info(
+            "%d frames: %d with lesion, %d to check (%s), %d failed; results: %s",
+            self.frames + len(self.failures.rows),
+            self.with_lesion,
+            self.to_check,
+            f"agreement below {self.lowest_agreement:g}, or nothing to compare",
+            len(self.failures.rows),
+            self.output_dir,
+        )
+        if self.failures.rows and not self.frames:
+            raise RuntimeError(
+                f"none of {len(self.failures.rows)} frames could be written; the reasons are in {failed}."
+            )
+
+    def _measure(self, item: Mapping[str, Any]) -> FrameResult:
+        present = {name: lesion_map(item[key], key) for key, name in COMPARED.items() if item.get(key) is not None}
+        compared = "+".join(present)
+        if len(present) < len(COMPARED) and compared not in self._said:
+            self._said.add(compared)
+            logger.warning("Agreement is over %s only, of %s: see agreement_of.", compared, "+".join(COMPARED.values()))
+        shape = present["network"].shape
+        for name, probability in present.items():
+            if probability.shape != shape:
+                raise ValueError(f"{name} probability is {probability.shape}, that of network {shape} (height, width).")
+        raw_mask = None
+        if item.get(SMOOTHED) is not None and item["kind"] in MOVING:
+            raw_mask = present["network"] > self.threshold
+            present["network"] = lesion_map(item[SMOOTHED], SMOOTHED)
+        return FrameResult(
+            file=str(item["file"]),
+            source=str(item["source"]),
+            kind=str(item["kind"]),
+            frame=int(item["frame"]),
+            time_s=float(item["time_s"]),
+            path=str(item["path"]),
+            probability=present["network"],
+            mask=present["network"] > self.threshold,
+            figures=frame_quality(present, self.threshold, self.lowest_agreement),
+            raw_mask=raw_mask,
+            scene_change=bool(item.get("scene_change", False)),
+        )
+
+
+def report_failures(results: FrameResultWriter, allow: bool = False) -> None:
+    """End the command with exit code 3 if a frame or file failed, after all others were written.
+
+    Args:
+        allow: only say so.
+    """
+    rows = results.failures.rows
+    if not rows:
+        return
+    where = results.output_dir / FAILURES_FILE
+    logger.error("%d frames or files could not be read; they are listed in %s", len(rows), where)
+    if not allow:
+        raise SystemExit(EXIT_FAILURES)
+
+
+def lesion_map(probability: Any, key: str) -> NDArray[np.float32]:
+    """Return the lesion probability (H, W) of (H, W), (1, H, W) or (2, H, W). Raises ValueError."""
+    values = torch.as_tensor(probability).detach().float().cpu().numpy()
+    if values.ndim == 3 and values.shape[0] in (1, 2):
+        values = values[-1]
+    if values.ndim != 2 or not values.size:
+        raise ValueError(f"{key} has shape {values.shape}, expected (H, W), (1, H, W) or (2, H, W).")
+    low, high = float(values.min()), float(values.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError(f"{key} holds values that are not finite: the network's weights or the frame are broken.")
+    if low < -1e-3 or high > 1.0 + 1e-3:
+        raise ValueError(f"{key} ranges over {low:.3g}..{high:.3g}, expected 0..1: apply the softmax first.")
+    return np.clip(values, 0.0, 1.0)

@@ -1,0 +1,204 @@
+"""What a person watches and counts of a video: overlay clip, timeline, episodes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from scripts.engines.frame_result import MOVING, FrameResult
+from scripts.engines.overlay_clip import OverlayClip
+from scripts.engines.picture_results import frame_name
+from scripts.io.errors import MediaError
+from scripts.io.media import open_media
+from scripts.io.provenance import Provenance
+from scripts.io.table import Table
+from scripts.io.writers import OutputNamer, write_mask_png
+from scripts.metrics.episodes import find_episodes, summarise_episodes
+from scripts.metrics.temporal_consistency import TemporalConsistency
+from scripts.metrics.timeline import Timeline, write_episodes
+
+logger = logging.getLogger(__name__)
+
+VIDEOS_FILE = "videos.csv"
+VIDEO_COLUMNS = (
+    *("file", "frames", "failed_frames", "seconds", "episodes", "episodes_per_minute", "flickers", "lesion_time_share"),
+    *("longest_s", "peak_share", "consistency", "episodes_unsmoothed", "flickers_unsmoothed"),
+    *("consistency_unsmoothed", "scene_changes", "warnings", "folder"),
+)
+
+
+class VideoResults:
+    """Writes ``videos/<name>/`` for each video: overlay.mp4, timeline.csv, timeline.png, episodes.csv; and videos.csv.
+
+    With smoothing in time, masks, overlay and episodes are those of the smoothed prediction; figures without it stand
+    beside them. Memory holds numbers of each frame (62 bytes), never pictures.
+
+    Args:
+        sources: all files of the run if known, so that output names do not depend on their order.
+        overlays: whether overlay.mp4 is made.
+        masks: whether each frame's mask is written, ``masks/<name>/000012.png``.
+        episode: arguments of find_episodes.
+        draw: draws timeline.png (path, times_s, shares, smoothed_shares, episodes, title, failed_frames); None = none.
+        provenance: written beside the outputs of each video; None = not.
+
+    Raises:
+        TypeError, ValueError: settings that find_episodes does not take.
+    """
+
+    def __init__(
+        self,
+        sources: Iterable[str] = (),
+        overlays: bool = True,
+        masks: bool = False,
+        episode: Mapping[str, float] | None = None,
+        draw: Callable[..., None] | None = None,
+        provenance: Provenance | None = None,
+    ) -> None:
+        self.sources = tuple(sources)
+        self.overlays = overlays
+        self.masks = masks
+        self.episode = dict(episode or {})
+        find_episodes([], [], **self.episode)
+        self.draw = draw
+        self.provenance = provenance
+        self.start(Path())
+
+    def start(self, output_dir: Path) -> None:
+        """Begin a new run."""
+        self.output_dir = output_dir
+        self.videos = Table(VIDEO_COLUMNS)
+        self._namer = OutputNamer(self.sources, suffix="")
+        self._begin()
+
+    def _begin(self) -> None:
+        self._source: tuple[str, str] | None = None  # file, path
+        self._timeline = Timeline()
+        self._steady, self._steady_raw = TemporalConsistency(), TemporalConsistency()
+        self._scene_changes = 0
+        self._clip: OverlayClip | None = None
+        self._clip_start_s = 0.0
+
+    def takes(self, kind: str) -> bool:
+        """Videos, and DICOM files whose frames follow each other in time."""
+        return kind in MOVING
+
+    def add(self, result: FrameResult) -> None:
+        """Take the next frame. Raises OutputError, MediaError."""
+        self._source = (result.source, result.source_path)
+        figures, raw = result.figures, result.raw_mask
+        share = figures["lesion_share"]
+        self._timeline.add(
+            result.frame,
+            result.time_s,
+            lesion_px=figures["lesion_px"],
+            lesion_share=share if raw is None else float(raw.mean()),
+            lesion_share_smoothed=None if raw is None else share,
+            mean_confidence=figures["mean_confidence"],
+            agreement=figures["agreement"],
+            quality=figures["quality"],
+            scene_change=result.scene_change,
+        )
+        self._scene_changes += result.scene_change
+        self._steady.update(result.mask, result.scene_change)
+        if raw is not None:
+            self._steady_raw.update(raw, result.scene_change)
+        if self.masks:
+            name = frame_name(self._namer(result.source), result)
+            write_mask_png(self.output_dir / "masks" / name, result.mask)
+        if self.overlays:
+            self._add_overlay(result)
+
+    def _add_overlay(self, result: FrameResult) -> None:
+        if self._clip is None:
+            self._clip = OverlayClip(self._folder(result.source) / "overlay.mp4", frame_rate(result.source_path))
+            self._clip_start_s = result.time_s
+        text = f"{_clock(result.time_s)}  lesion {100 * result.figures['lesion_share']:.1f} %"
+        self._clip.add(result.path, result.mask, text, result.time_s - self._clip_start_s)
+
+    def failed(self, item: Mapping[str, Any], error: str) -> None:
+        """Mark a frame that could not be read in the timeline."""
+        time_s = float(item["time_s"])
+        if time_s == time_s:  # nan: the file as a whole cannot be read
+            self._source = (str(item["source"]), str(item["path"]).removesuffix(f"#{item['frame']}"))
+            self._timeline.add_failed(int(item["frame"]), time_s, error)
+        self._steady.reset()
+        self._steady_raw.reset()
+
+    def finish_source(self) -> None:
+        """Write what belongs to the video as a whole.
+
+        Raises:
+            MediaError: something is wrong with the video as a whole (it breaks off); its outputs are written all the
+                same.
+        """
+        source, timeline, clip = self._source, self._timeline, self._clip
+        try:
+            if source is None or len(timeline) == len(timeline.errors):  # no frame could be read
+                if clip is not None:
+                    clip.abort()
+                return
+            if clip is not None:
+                clip.close()
+            self._write(*source)
+        finally:
+            self._begin()
+
+    def _write(self, file: str, path: str) -> None:
+        timeline, folder = self._timeline, self._folder(file)
+        times, raw, smoothed = timeline.times_s, timeline.shares, timeline.smoothed_shares
+        shown = raw if smoothed is None else smoothed
+        found = find_episodes(times, shown, frames=timeline.frames, **self.episode)
+        timeline.write(folder / "timeline.csv", found)
+        write_episodes(folder / "episodes.csv", {file: found})
+        if self.draw is not None:
+            failed = [n for n, frame in enumerate(timeline.frames.tolist()) if frame in timeline.errors]
+            self.draw(folder / "timeline.png", times, raw, smoothed, found, title=file, failed_frames=failed)
+        if self.provenance is not None:
+            for written in sorted(folder.iterdir()):
+                if written.suffix != ".json" and not written.name.startswith("."):
+                    self.provenance.write_beside(written, Path(path))
+        warnings = " ".join(getattr(getattr(open_media(Path(path)), "info", None), "warnings", ()))
+        summary = asdict(summarise_episodes(times, shown, **self.episode))
+        plain = asdict(summarise_episodes(times, raw, **self.episode)) if smoothed is not None else {}
+        self.videos.add(
+            **{name: summary[name] for name in VIDEO_COLUMNS if name in summary},
+            file=file,
+            seconds=summary["total_s"],
+            consistency=self._steady.value,
+            episodes_unsmoothed=plain.get("episodes"),
+            flickers_unsmoothed=plain.get("flickers"),
+            consistency_unsmoothed=self._steady_raw.value,
+            scene_changes=self._scene_changes,
+            warnings=warnings,
+            folder=folder.relative_to(self.output_dir).as_posix(),
+        )
+        if warnings:
+            raise MediaError(f"{file}: {warnings}")
+
+    def finish(self) -> None:
+        """Write videos.csv, if there were videos. Raises OutputError."""
+        if self.videos.rows:
+            self.videos.write(self.output_dir / VIDEOS_FILE)
+
+    def _folder(self, file: str) -> Path:
+        return self.output_dir / "videos" / self._namer(file)
+
+
+def frame_rate(path: str) -> float:
+    """Frames/s of a video or DICOM file; 25 where it does not say (logged)."""
+    media = open_media(Path(path))
+    fps = getattr(getattr(media, "info", media), "fps", None)
+    if not fps:
+        logger.warning("%s: no frame rate; its overlay is shown at 25 frames/s", path)
+        return 25.0
+    return float(fps)
+
+
+def _clock(seconds: float) -> str:
+    """mm:ss.cc, with hours where there are."""
+    minutes, rest = divmod(max(0.0, seconds), 60.0)
+    hours, minutes = divmod(int(minutes), 60)
+    return (f"{hours}:" if hours else "") + f"{minutes:02d}:{rest:05.2f}"

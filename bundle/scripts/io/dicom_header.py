@@ -1,0 +1,106 @@
+"""The header of a DICOM file, with or without preamble and File Meta Information."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom import Dataset, dcmread
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from scripts.io.errors import HEAD_BYTES, MediaError
+
+# Storage classes whose pixels are results about pictures, not pictures.
+_NO_PICTURES = {
+    "1.2.840.10008.5.1.4.1.1.66.4": "a DICOM Segmentation",
+    "1.2.840.10008.5.1.4.1.1.66.7": "a DICOM Label Map Segmentation",
+    "1.2.840.10008.5.1.4.1.1.30": "a DICOM Parametric Map",
+}
+
+
+def open_dicom(path: Path) -> BinaryIO:
+    """Open a file that begins as DICOM does, with or without preamble. Raises MediaError."""
+    if not path.is_file():
+        found = "expected a DICOM file, found a folder" if path.is_dir() else "no such file; check the path"
+        raise MediaError(f"{path}: {found}")
+    stream = path.open("rb")
+    head = stream.read(HEAD_BYTES)
+    stream.seek(0)
+    # Without a preamble it begins with group 0002 or 0008
+    if head[128:132] == b"DICM" or head[:2] in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
+        return stream
+    stream.close()
+    if not head:
+        raise MediaError(f"{path}: the file is empty (0 bytes); copy it again from its source or remove it")
+    raise MediaError(
+        f"{path}: not a DICOM file (no DICM at byte 128 and no DICOM element at its start); give it the suffix of what "
+        "it is, or remove it"
+    )
+
+
+def read_header(stream: BinaryIO, name: str) -> tuple[Dataset, UID]:
+    """Read the elements before the pixel data -> (dataset, transfer syntax); the stream is left at Pixel Data.
+
+    Without File Meta the transfer syntax is the uncompressed one that fits the encoding. Of a deflated file the dataset
+    holds Pixel Data, because nothing in it can be found without inflating all.
+
+    Raises MediaError: cannot be parsed, or results about pictures (segmentations) in place of pictures.
+    """
+    try:
+        dataset = dcmread(stream, stop_before_pixels=True, force=True)
+        stated = dataset.file_meta.get("TransferSyntaxUID")
+        if stated:
+            syntax = UID(str(stated))
+        else:
+            implicit, little_endian = dataset.original_encoding
+            syntax = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
+            dataset.file_meta.TransferSyntaxUID = syntax = ImplicitVRLittleEndian if implicit else syntax
+        if syntax == DeflatedExplicitVRLittleEndian:
+            stream.seek(0)
+            dataset = dcmread(stream, force=True)
+        sop_class = str(dataset.get("SOPClassUID") or "")
+    except Exception as error:  # its text may hold values of the header: patient data
+        raise MediaError(
+            f"{name}: the DICOM header cannot be read ({type(error).__name__}); truncated or damaged: copy the file "
+            "again from its source"
+        ) from None
+    if sop_class in _NO_PICTURES:
+        raise MediaError(f"{name}: it is {_NO_PICTURES[sop_class]}, not a picture: take it out of the input")
+    return dataset, syntax
+
+
+def number_of_frames(dataset: Dataset, name: str) -> int:
+    """Number of Frames, 1 where the header does not say. Raises MediaError for what is no number above 0."""
+    try:
+        frames = int(dataset.get("NumberOfFrames") or 1)
+    except (TypeError, ValueError):
+        frames = 0
+    if frames < 1:
+        raise MediaError(f"{name}: Number of Frames (0028,0008) is no number above 0; export the file again")
+    return frames
+
+
+def frame_rate(dataset: Dataset) -> float | None:
+    """Frames per second by Recommended Display Frame Rate, Cine Rate, Frame Time or Frame Time Vector; else None."""
+    for keyword in ("RecommendedDisplayFrameRate", "CineRate"):
+        if (rate := _number(dataset.get(keyword))) > 0:
+            return rate
+    milliseconds = _number(dataset.get("FrameTime"))
+    vector = dataset.get("FrameTimeVector")
+    if milliseconds <= 0 and isinstance(vector, Iterable) and len(steps := list(vector)[1:]) > 0:
+        milliseconds = sum(map(_number, steps)) / len(steps)  # its first value is 0: the time of the first frame
+    return 1000 / milliseconds if milliseconds > 0 else None
+
+
+def _number(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return 0.0

@@ -1,0 +1,77 @@
+"""The list of frames that inference runs on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from make_video import make_clip
+from PIL import Image
+
+from scripts.data.errors import DatasetError
+from scripts.data.frames import FrameList, Source, list_frames
+
+
+def test_a_list_of_many_files() -> None:
+    frames = FrameList(
+        [Source("/d/a.png", "a.png", "picture"), Source("/d/b.mp4", "b.mp4", "video", range(2, 9, 3)),
+         Source("/d/c.mp4", "c.mp4", "video", range(0)), Source("/d/z.png", "z.png", "picture")]
+    )  # fmt: skip
+    assert len(frames) == 5
+    assert [item["image"] for item in frames] == ["/d/a.png", "/d/b.mp4#2", "/d/b.mp4#5", "/d/b.mp4#8", "/d/z.png"]
+    assert frames[3] == {"image": "/d/b.mp4#8", "file": "b.mp4#8", "source": "b.mp4", "kind": "video", "frame": 8}
+    assert frames[-1]["file"] == "z.png"
+    with pytest.raises(IndexError):
+        frames[5]
+    assert len(FrameList([])) == 0
+
+
+def test_an_hour_of_video_costs_no_memory() -> None:
+    frames = FrameList([Source("/d/b.mp4", "b.mp4", "video", range(10**9))])
+    assert len(frames) == 10**9 and frames[10**9 - 1]["frame"] == 10**9 - 1
+
+
+def folder_of_anything(root: Path) -> Path:
+    (root / "sub").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(root / "b.png")
+    make_clip(root / "sub" / "a.mkv", 10, fps=5)
+    (root / "sub" / "broken.mp4").write_bytes(b"x")
+    (root / "notes.txt").write_text("no frame")
+    (root / ".hidden.png").write_bytes(b"x")
+    return root
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    frames = list_frames(folder_of_anything(tmp_path))
+    assert [(source.file, source.kind, len(source)) for source in frames.sources] == [
+        ("b.png", "picture", 1), ("sub/a.mkv", "video", 10), ("sub/broken.mp4", "video", 1)
+    ]  # fmt: skip
+    assert frames[11]["image"] == str(tmp_path / "sub/broken.mp4"), "reported when it is read"
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        ({"stride": 4}, [0, 4, 8]),
+        ({"start_s": 1.0}, [5, 6, 7, 8, 9]),  # 5 frames a second: frame 5 is shown at 1.0 s
+        ({"start_s": 0.5, "end_s": 1.2}, [3, 4, 5]),  # frame 6, at 1.2 s, is outside
+        ({"start_s": 9.0}, []),
+    ],
+)
+def test_window(tmp_path: Path, window: dict[str, float], expected: list[int]) -> None:
+    path = make_clip(tmp_path / "a.mp4", 10, fps=5)
+    assert [item["frame"] for item in list_frames(path, **window)] == expected
+
+
+@pytest.mark.parametrize("window", [{"stride": 0}, {"stride": 1.5}, {"start_s": -1.0}, {"start_s": 2.0, "end_s": 2.0}])
+def test_senseless_windows(tmp_path: Path, window: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        list_frames(tmp_path, **window)
+
+
+def test_nothing_to_read(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    for path, message in (("", "dataset_dir is empty"), (tmp_path / "gone", "does not exist"), (tmp_path, "holds no")):
+        with pytest.raises(DatasetError, match=message):
+            list_frames(path)
+    assert list_frames(tmp_path / "notes.txt")[0]["kind"] == "picture", "named by the person: its reader explains"
