@@ -46,7 +46,8 @@ def in_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_documented_configs_are_there() -> None:
     expected = {
-        "train", "train_supervised", "evaluate", "inference", "inference_video", "multi_gpu_train", "multi_gpu_evaluate", "metadata",
+        "train", "train_supervised", "evaluate", "inference", "inference_video", "metadata",
+        "multi_gpu_train", "multi_gpu_evaluate",
         *(name for name in OBJECTIVES if name != "supervised"),
     }  # fmt: skip
     assert expected <= {path.stem for path in CONFIGS}

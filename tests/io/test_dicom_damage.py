@@ -226,6 +226,51 @@ def test_frame_outside(tmp_path: Path) -> None:
             file.frame(index)
 
 
+@pytest.mark.parametrize(
+    ("element", "match"),
+    [
+        (b"\x28\0\x00\x01US\2\0", "BitsAllocated in the DICOM header is damaged"),
+        (b"\x28\0\x11\0US\2\0", "Columns in the DICOM header is damaged"),
+    ],
+)
+def test_damaged_header_elements(tmp_path: Path, element: bytes, match: str) -> None:
+    path = write_dicom(tmp_path / "a.dcm", pictures())
+    data = path.read_bytes()
+    assert data.count(element) == 1
+    path.write_bytes(data.replace(element, element[:4] + b"U\xe6\2\0"))  # a value representation that does not exist
+    fails(path, match)
+
+
+def test_two_numbers_of_rows(tmp_path: Path) -> None:
+    fails(write_dicom(tmp_path / "a.dcm", pictures(), Rows=[24, 24]), "Rows in the DICOM header is no whole number")
+
+
+def test_random_damage_is_a_media_error_or_a_picture(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Bytes of header and pixels overwritten at random: no error of another type, nothing about the patient in logs."""
+    random = np.random.default_rng(0)
+    refused = 0
+    for syntax, photometric in ((ExplicitVRLittleEndian, "PALETTE COLOR"), (RLELossless, "RGB")):
+        path = write_dicom(tmp_path / "a.dcm", pictures(2), photometric=photometric, syntax=syntax)
+        whole = path.read_bytes()
+        for _ in range(100):
+            data = bytearray(whole)
+            for position in random.integers(132, 1400, 3):
+                data[position] = random.integers(256)
+            path.write_bytes(data)
+            try:
+                with DicomFile(path) as file:
+                    assert file.frame(0).shape == (file.height, file.width, 3)
+            except MediaError as error:
+                refused += 1
+                assert "SECRET" not in str(error).upper()
+    assert 20 < refused < 200
+    assert not [
+        text for text in [caplog.text, *(str(warning.message) for warning in recwarn)] if "ecret" in text.lower()
+    ]
+
+
 def test_memory_is_that_of_a_frame(tmp_path: Path) -> None:
     import tracemalloc
 

@@ -136,7 +136,7 @@ def build_provenance(
     return Provenance(
         bundle_version=metadata["version"],
         weights_sha256=file_sha256(str(checkpoint)),
-        config_sha256=hash_config(running_config()),
+        config_sha256=hash_config(json.loads(json.dumps(running_config(), default=str))),
         threshold=threshold,
         temperature=temperature,
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, config, dcmread
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -16,6 +16,9 @@ from pydicom.uid import (
 )
 
 from scripts.io.errors import HEAD_BYTES, MediaError
+
+# pydicom's warnings about values quote them, and in a damaged file all that follows: patient data in logs.
+config.settings.reading_validation_mode = config.IGNORE
 
 # Storage classes whose pixels are results about pictures, not pictures.
 _NO_PICTURES = {
@@ -76,24 +79,48 @@ def read_header(stream: BinaryIO, name: str) -> tuple[Dataset, UID]:
     return dataset, syntax
 
 
+def value_of(dataset: Dataset, keyword: str, name: str) -> object:
+    """The value of an element, None where it is missing. Raises MediaError for one that cannot be understood."""
+    try:
+        return dataset.get(keyword)
+    except Exception as error:  # pydicom converts on access, with errors of many types; their text holds the value
+        raise MediaError(
+            f"{name}: {keyword} in the DICOM header is damaged ({type(error).__name__}); copy the file again from its "
+            "source"
+        ) from None
+
+
+def whole_number(dataset: Dataset, keyword: str, name: str, default: int = 0) -> int:
+    """The value of an element as a whole number; `default` where it is missing, empty or 0. Raises MediaError."""
+    value = value_of(dataset, keyword, name)
+    if not value:
+        return default
+    try:
+        return int(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        raise MediaError(
+            f"{name}: {keyword} in the DICOM header is no whole number; damaged: copy the file again from its source"
+        ) from None
+
+
 def number_of_frames(dataset: Dataset, name: str) -> int:
     """Number of Frames, 1 where the header does not say. Raises MediaError for what is no number above 0."""
-    try:
-        frames = int(dataset.get("NumberOfFrames") or 1)
-    except (TypeError, ValueError):
-        frames = 0
+    frames = whole_number(dataset, "NumberOfFrames", name, default=1)
     if frames < 1:
         raise MediaError(f"{name}: Number of Frames (0028,0008) is no number above 0; export the file again")
     return frames
 
 
-def frame_rate(dataset: Dataset) -> float | None:
-    """Frames per second by Recommended Display Frame Rate, Cine Rate, Frame Time or Frame Time Vector; else None."""
+def frame_rate(dataset: Dataset, name: str) -> float | None:
+    """Frames per second by Recommended Display Frame Rate, Cine Rate, Frame Time or Frame Time Vector; else None.
+
+    Raises MediaError for a damaged element.
+    """
     for keyword in ("RecommendedDisplayFrameRate", "CineRate"):
-        if (rate := _number(dataset.get(keyword))) > 0:
+        if (rate := _number(value_of(dataset, keyword, name))) > 0:
             return rate
-    milliseconds = _number(dataset.get("FrameTime"))
-    vector = dataset.get("FrameTimeVector")
+    milliseconds = _number(value_of(dataset, "FrameTime", name))
+    vector = value_of(dataset, "FrameTimeVector", name)
     if milliseconds <= 0 and isinstance(vector, Iterable) and len(steps := list(vector)[1:]) > 0:
         milliseconds = sum(map(_number, steps)) / len(steps)  # its first value is 0: the time of the first frame
     return 1000 / milliseconds if milliseconds > 0 else None

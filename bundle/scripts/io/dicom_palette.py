@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from pydicom import Dataset
 from pydicom.pixels import apply_color_lut
 
+from scripts.io.dicom_header import value_of
 from scripts.io.errors import MediaError
 
 _COLOURS = ("Red", "Green", "Blue")
@@ -31,8 +33,8 @@ class Palette:
 
         Raises MediaError: tables missing, of different lengths, or shorter than their descriptor says.
         """
-        descriptor = dataset.get("RedPaletteColorLookupTableDescriptor")
-        if descriptor is None or len(descriptor) != 3:
+        descriptor = value_of(dataset, "RedPaletteColorLookupTableDescriptor", name)
+        if not isinstance(descriptor, Sequence) or len(descriptor) != 3:
             raise MediaError(f"{name}: Photometric Interpretation is PALETTE COLOR, but the header holds no palette")
         entries, first, bits = int(descriptor[0]) or 2**16, int(descriptor[1]), int(descriptor[2])
         if "RedPaletteColorLookupTableData" in dataset:
@@ -47,10 +49,9 @@ class Palette:
 
 def _channel(dataset: Dataset, colour: str, entries: int, bits: int, little_endian: bool, name: str) -> np.ndarray:
     """One colour's table -> (N,) uint8."""
-    element = dataset.get(f"{colour}PaletteColorLookupTableData")
-    data = b"" if element is None else element
+    data = value_of(dataset, f"{colour}PaletteColorLookupTableData", name) or b""
     if not isinstance(data, bytes):  # VR US: numbers, read by pydicom
-        data = np.asarray(data, "<u2" if little_endian else ">u2").tobytes()
+        data = np.atleast_1d(data).astype("<u2" if little_endian else ">u2").tobytes()
     if len(data) < entries:
         raise MediaError(
             f"{name}: the palette's {colour.lower()} table has {len(data)} bytes for {entries} colours; the header is "

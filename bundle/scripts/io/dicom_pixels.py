@@ -14,6 +14,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGBaseline8Bit, JPEGExtended12Bit
 
+from scripts.io.dicom_header import value_of, whole_number
 from scripts.io.dicom_palette import Palette
 from scripts.io.errors import MediaError
 
@@ -56,24 +57,25 @@ class PixelFormat:
     def of(cls, dataset: Dataset, transfer_syntax: UID, name: str) -> PixelFormat:
         """Take it from a header. Raises MediaError for what is no 8-bit picture (videos are not checked)."""
         required = ("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")
-        missing = [keyword for keyword in required if not dataset.get(keyword)]
+        missing = [keyword for keyword in required if not value_of(dataset, keyword, name)]
         if missing:
             raise MediaError(
                 f"{name}: no {', '.join(missing)} in the header: truncated or no picture; copy it again or remove it"
             )
-        samples = int(dataset.get("SamplesPerPixel") or 1)
+        samples = whole_number(dataset, "SamplesPerPixel", name, default=1)
+        bits = whole_number(dataset, "BitsAllocated", name)
         found = cls(
             transfer_syntax=transfer_syntax,
-            rows=int(dataset.Rows),
-            columns=int(dataset.Columns),
+            rows=whole_number(dataset, "Rows", name),
+            columns=whole_number(dataset, "Columns", name),
             samples=samples,
             photometric=str(dataset.PhotometricInterpretation).strip().upper(),
-            planar=int(dataset.get("PlanarConfiguration") or 0) if samples > 1 else 0,
-            bits_allocated=int(dataset.BitsAllocated),
-            bits_stored=int(dataset.get("BitsStored") or dataset.BitsAllocated),
+            planar=whole_number(dataset, "PlanarConfiguration", name) if samples > 1 else 0,
+            bits_allocated=bits,
+            bits_stored=whole_number(dataset, "BitsStored", name, default=bits),
         )
         if not is_video(transfer_syntax):
-            found._check(int(dataset.get("PixelRepresentation") or 0), name)
+            found._check(whole_number(dataset, "PixelRepresentation", name), name)
         return found
 
     def _check(self, signed: int, name: str) -> None:

@@ -20,7 +20,7 @@ from scripts.io.dicom_fragments import (
     read_fragments,
     read_pixel_header,
 )
-from scripts.io.dicom_header import frame_rate, number_of_frames, open_dicom, read_header
+from scripts.io.dicom_header import frame_rate, number_of_frames, open_dicom, read_header, value_of
 from scripts.io.dicom_palette import Palette
 from scripts.io.dicom_pixels import (
     PALETTE,
@@ -122,7 +122,7 @@ class DicomFile:
         self.height, self.width = self._format.rows, self._format.columns
         self.photometric = self._format.photometric
         self.is_video = is_video(self.transfer_syntax)
-        self.fps = frame_rate(self.dataset)
+        self.fps = frame_rate(self.dataset, name)
         self._frames = number_of_frames(self.dataset, name)
         require_decoder(self.transfer_syntax, name)
         self._palette = None
@@ -134,7 +134,7 @@ class DicomFile:
         """Find where the frames lie, and that the file holds as many as it says."""
         name, syntax = str(self.path), self.transfer_syntax
         if syntax == DeflatedExplicitVRLittleEndian:
-            pixels = self.dataset.get("PixelData")
+            pixels = value_of(self.dataset, "PixelData", name)
             header = None if not pixels else (self.dataset["PixelData"].VR, len(pixels))
             self.dataset.pop("PixelData", None)
             self._stream.close()
@@ -161,7 +161,7 @@ class DicomFile:
             if self.is_video:
                 self._fragments = [fragments]
             else:
-                offsets = _extended_offsets(self.dataset) or offsets
+                offsets = _extended_offsets(self.dataset, name) or offsets
                 self._fragments = group_fragments(self._stream, fragments, self._frames, offsets, name)
             return
         expected = self._format.native_frame_bytes * self._frames
@@ -216,6 +216,6 @@ class DicomFile:
         return np.array(resized)
 
 
-def _extended_offsets(dataset: Dataset) -> list[int]:
-    table = dataset.get("ExtendedOffsetTable")
+def _extended_offsets(dataset: Dataset, name: str) -> list[int]:
+    table = value_of(dataset, "ExtendedOffsetTable", name)
     return np.frombuffer(table, "<u8").tolist() if isinstance(table, bytes) and len(table) % 8 == 0 else []

@@ -1,0 +1,210 @@
+"""DICOM pictures -> copies without identifying attributes, and black where a person says that text is burnt in.
+
+It never says that pixels are clean: nobody has looked at them here. Burned In Annotation is "YES" in every copy unless
+the caller, who has looked, says otherwise; faces, names on wristbands and spoken names are not looked for either.
+Pictures and videos that are not DICOM are refused: what their metadata hold is not described by any standard.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydicom import Dataset, FileMetaDataset, dcmread
+from pydicom.uid import UID
+
+from scripts.io.atomic import replacing
+from scripts.io.burnt_in import Rectangle, black_out, check_rectangles
+from scripts.io.deidentify_tags import UidMapping, clean_header
+from scripts.io.dicom_header import open_dicom
+from scripts.io.dicom_reader import DicomFile
+from scripts.io.dicom_values import values_as_they_are
+from scripts.io.errors import MediaError
+from scripts.io.media import media_type
+from scripts.io.writers import OutputError, ensure_writable, write_bytes
+
+logger = logging.getLogger(__name__)
+
+REPORT = "deidentified.csv"
+_WARNING = (
+    "the pixels were not searched for text, faces or names: look at every picture before it leaves the clinic "
+    "(Burned In Annotation says YES)"
+)
+_NAMED = 5  # files that a message lists
+
+
+@dataclass(frozen=True)
+class Deidentified:
+    """One copy."""
+
+    file: str  # name of the copy
+    frames: int
+    rows: int
+    columns: int
+    rectangles: tuple[Rectangle, ...]  # blacked out
+    burned_in_annotation: str  # what the copy says, "YES" or "NO"
+
+
+@dataclass
+class DeidentifiedFolder:
+    """What became of a folder."""
+
+    written: list[Deidentified] = field(default_factory=list)
+    failed: list[tuple[Path, str]] = field(default_factory=list)  # source and reason
+
+
+def deidentify_file(
+    source: str | Path,
+    target: str | Path,
+    *,
+    blackout: Sequence[Rectangle] = (),
+    mapping: UidMapping | None = None,
+    pixels_checked: bool = False,
+) -> Deidentified:
+    """Write a copy of a DICOM picture without what identifies the patient in its header (PS3.15 Basic Profile).
+
+    Args:
+        source: DICOM picture or encapsulated video that the bundle can read.
+        target: the copy.
+        blackout: rectangles (x, y, width, height) in pixels, black in all frames of the copy.
+        mapping: new UIDs and pseudonyms; one for all files that belong together. By default one of its own.
+        pixels_checked: a person has looked at the pixels and found no burnt-in identity; the copy then says so.
+
+    Raises:
+        MediaError: not a DICOM picture, damaged, or a rectangle outside of it; the message quotes no attribute.
+        OutputError: target is source, or cannot be written.
+    """
+    if not pixels_checked:
+        logger.warning("%s: %s", target, _WARNING)
+    return _copy(Path(source), Path(target), blackout, mapping or UidMapping(), pixels_checked)
+
+
+def deidentify_folder(
+    dataset_dir: str | Path,
+    output_dir: str | Path,
+    *,
+    blackout: Sequence[Rectangle] = (),
+    secret: bytes | None = None,
+    pixels_checked: bool = False,
+) -> DeidentifiedFolder:
+    """Write copies of all DICOM pictures of a folder, image_00001.dcm and so on, and deidentified.csv about them.
+
+    UIDs and pseudonyms are the same for all files of the call, so studies and patients stay together. New names count
+    the files in the order of their old ones, which are written nowhere. A file that fails is logged and left out.
+
+    Args:
+        dataset_dir: folder, with sub-folders, of DICOM pictures alone.
+        output_dir: another folder, empty or not there yet.
+        blackout: rectangles (x, y, width, height) in pixels, black in all frames of all files.
+        secret: to get the same UIDs and pseudonyms in a later call; keep it as safe as the pictures.
+        pixels_checked: see deidentify_file.
+
+    Raises:
+        MediaError: no DICOM file, or pictures and videos among them; nothing is written then.
+        OutputError: output_dir is, or is inside, dataset_dir, is not empty, or cannot be written.
+    """
+    dataset_dir, output_dir = Path(dataset_dir), Path(output_dir)
+    if output_dir.resolve().is_relative_to(dataset_dir.resolve()):
+        raise OutputError(f"{output_dir}: inside the folder that is read; give an output_dir elsewhere")
+    sources = list(_dicom_files(dataset_dir))
+    if output_dir.is_dir() and any(output_dir.iterdir()):
+        raise OutputError(f"{output_dir}: not empty; give a new output_dir, so that old and new copies do not mix")
+    ensure_writable(output_dir)
+    if not pixels_checked:
+        logger.warning("%s: %s", output_dir, _WARNING)
+    mapping, result = UidMapping(secret), DeidentifiedFolder()
+    for number, source in enumerate(sources, 1):
+        target = output_dir / f"image_{number:05d}.dcm"
+        try:
+            result.written.append(_copy(source, target, blackout, mapping, pixels_checked))
+        except MediaError as error:
+            logger.warning("left out: %s", error)
+            result.failed.append((source, str(error)))
+    write_bytes(output_dir / REPORT, _table(result.written))
+    return result
+
+
+def _dicom_files(folder: Path) -> Iterator[Path]:
+    """DICOM files in the order of their names. Raises MediaError when there is none, or anything but DICOM."""
+    if not folder.is_dir():
+        raise MediaError(f"{folder}: no such folder; give the folder of the DICOM files")
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    foreign = [
+        path.relative_to(folder).as_posix() for path in files if media_type(path) in ("picture", "video", "volume")
+    ]
+    if foreign:
+        listed = ", ".join(foreign[:_NAMED]) + (" ..." if len(foreign) > _NAMED else "")
+        raise MediaError(
+            f"{folder}: {len(foreign)} files are not DICOM ({listed}); only DICOM can be de-identified here: move the "
+            "others away, or convert them"
+        )
+    found = [path for path in files if media_type(path) == "DICOM" and path.name.upper() != "DICOMDIR"]
+    if not found:
+        raise MediaError(f"{folder}: no DICOM file in it; give the folder of the DICOM files")
+    if len(found) < len(files):
+        logger.warning("%s: %d files that are no DICOM pictures are left out", folder, len(files) - len(found))
+    return iter(found)
+
+
+def _copy(
+    source: Path, target: Path, blackout: Sequence[Rectangle], mapping: UidMapping, pixels_checked: bool
+) -> Deidentified:
+    if media_type(source) in ("picture", "video", "volume"):
+        raise MediaError(f"{source}: not DICOM; only DICOM can be de-identified here: convert it, or crop it by hand")
+    if target.exists() and target.samefile(source):
+        raise OutputError(f"{target}: it is the source itself; give another target")
+    with values_as_they_are(), DicomFile(source) as media:  # it finds out whether the file is whole
+        check_rectangles(blackout, media.height, media.width, str(source))
+        dataset = _read(source)
+        syntax = black_out(dataset, media, blackout) if blackout else media.transfer_syntax
+        clean_header(dataset, mapping)
+        dataset.BurnedInAnnotation = "NO" if pixels_checked else "YES"
+        _save(target, dataset, syntax)
+        return Deidentified(
+            target.name, len(media), media.height, media.width, tuple(blackout), dataset.BurnedInAnnotation
+        )
+
+
+def _read(source: Path) -> Dataset:
+    try:
+        with open_dicom(source) as stream:
+            return dcmread(stream, force=True)
+    except MediaError:
+        raise
+    except Exception as error:  # its text may hold values of the header
+        raise MediaError(
+            f"{source}: cannot be read as DICOM ({type(error).__name__}); copy it again from its source"
+        ) from None
+
+
+def _save(target: Path, dataset: Dataset, syntax: UID) -> None:
+    for _ in dataset.iterall():  # decode all values, by the source's byte order and character set
+        pass
+    plain = Dataset()  # without the source's File Meta, preamble and name
+    plain.update(dataset)
+    plain.file_meta = FileMetaDataset()
+    plain.file_meta.TransferSyntaxUID = syntax
+    plain.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    plain.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    try:
+        with replacing(target) as partial:
+            plain.save_as(partial, enforce_file_format=True)
+    except OSError as error:
+        raise OutputError(
+            f"{target}: cannot be written ({error.strerror or error}); give another output_dir, or make the folder "
+            "writable and check that the disk is not full."
+        ) from error
+
+
+def _table(written: Sequence[Deidentified]) -> bytes:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["file", "frames", "rows", "columns", "blacked_out_x_y_width_height", "burned_in_annotation"])
+    for copy in written:
+        rectangles = "; ".join(" ".join(map(str, rectangle)) for rectangle in copy.rectangles)
+        rows.writerow([copy.file, copy.frames, copy.rows, copy.columns, rectangles, copy.burned_in_annotation])
+    return text.getvalue().encode()

@@ -1,0 +1,134 @@
+"""What is kept of frames until their file ends, and the clip that is drawn beside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from make_video import decode_all, make_clip, read_number
+
+from scripts.engines.dicom_results import DicomSegResults, PackedFrames
+from scripts.engines.frame_result import FrameResult
+from scripts.engines.overlay_clip import OverlayClip
+from scripts.engines.video_results import VideoResults, frame_rate
+from scripts.io.dicom_codes import SegAlgorithm
+from scripts.io.errors import MediaError
+from scripts.io.writers import OutputError
+
+ALGORITHM = SegAlgorithm("bundle", "0.1.0", "0" * 64, 0.5)
+
+
+def test_packed_frames() -> None:
+    random = np.random.default_rng(0)
+    masks = {5: random.random((7, 9)) > 0.5, 2: np.zeros((3, 5), bool)}
+    shares = random.random((4, 4)).astype(np.float32)
+    packed = PackedFrames()
+    for frame, mask in masks.items():
+        packed.add(frame, mask)
+    packed.add(9, shares)
+    assert list(packed) == [5, 2, 9] and len(packed) == 3
+    for frame, mask in masks.items():
+        assert packed[frame].dtype == bool and np.array_equal(packed[frame], mask)
+    assert np.abs(packed[9] - shares).max() <= 0.5 / 255 + 1e-6
+
+
+def test_a_mask_costs_little() -> None:
+    packed = PackedFrames()
+    rows, columns = np.mgrid[:720, :1280]
+    packed.add(0, (rows - 300) ** 2 + (columns - 500) ** 2 < 200**2)
+    assert len(packed._packed[0][0]) < 8000  # of 921,600 pixels
+
+
+def test_segmentation_settings() -> None:
+    with pytest.raises(ValueError, match="'labelmap'; expected one of binary, fractional, none"):
+        DicomSegResults(ALGORITHM, kind="labelmap")
+    assert not DicomSegResults(ALGORITHM, kind="none").takes("DICOM")
+    assert DicomSegResults(ALGORITHM).takes("DICOM video") and not DicomSegResults(ALGORITHM).takes("video")
+
+
+def test_overlay_clip(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mp4", 12)
+    clip = OverlayClip(tmp_path / "out.mp4", 25.0)
+    mask = np.zeros((64, 96), bool)
+    for number in range(0, 12, 2):
+        clip.add(f"{source}#{number}", mask, "", number / 25)
+    assert not (tmp_path / "out.mp4").exists(), "not under its name before it is whole"
+    clip.close()
+    assert [read_number(frame) for frame in decode_all(tmp_path / "out.mp4")] == list(range(0, 12, 2))
+
+
+def test_an_overlay_clip_that_fails(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mp4", 4)
+    mask = np.zeros((64, 96), bool)
+    clip = OverlayClip(tmp_path / "out.mp4", 25.0)
+    with pytest.raises(MediaError, match="frame 99"):
+        clip.add(f"{source}#0", mask, "", 0.0)
+        clip.add(f"{source}#99", mask, "", 1.0)
+        clip.close()
+    (tmp_path / "file").touch()
+    clip = OverlayClip(tmp_path / "file" / "out.mp4", 25.0)
+    with pytest.raises(OutputError, match="cannot"):
+        for number in range(4):
+            clip.add(f"{source}#{number}", mask, "", number / 25)
+        clip.close()
+    clip = OverlayClip(tmp_path / "aborted.mp4", 25.0)
+    clip.add(f"{source}#0", mask, "", 0.0)
+    clip.abort()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "in.mp4"]
+
+
+def result_of(source: Path, frame: int, share: float) -> FrameResult:
+    mask = np.zeros((10, 10), bool)
+    mask.flat[: round(100 * share)] = True
+    figures = {"lesion_px": int(mask.sum()), "lesion_share": share, "mean_confidence": 0.9, "agreement": None,
+               "quality": "check"}  # fmt: skip
+    address = f"{source}#{frame}"
+    return FrameResult(f"{source.name}#{frame}", source.name, "video", frame, frame / 25, address, mask * 1.0, mask,
+                       figures)  # fmt: skip
+
+
+def test_a_video_with_frames_that_failed(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "clip.mp4", 40, size=(16, 16))
+    writer = VideoResults(overlays=False)
+    writer.start(tmp_path / "out")
+    for frame in range(40):
+        if frame in (3, 4):
+            item = {"source": "clip.mp4", "path": f"{source}#{frame}", "frame": frame, "time_s": frame / 25}
+            writer.failed(item, "damaged")
+        else:
+            writer.add(result_of(source, frame, 0.2 if 10 <= frame < 30 else 0.0))
+    writer.finish_source()
+    writer.finish()
+    (row,) = writer.videos.rows
+    assert (row["frames"], row["failed_frames"], row["episodes"]) == (38, 2, 1)
+    assert row["longest_s"] == pytest.approx(20 / 25) and row["peak_share"] == pytest.approx(0.2)
+    lines = (tmp_path / "out/videos/clip/timeline.csv").read_text().splitlines()
+    assert len(lines) == 41 and lines[4].endswith("damaged")
+    episodes = (tmp_path / "out/videos/clip/episodes.csv").read_text().splitlines()
+    assert len(episodes) == 2 and episodes[1].startswith("clip.mp4,1,0.4")
+
+
+def test_a_video_of_which_nothing_could_be_read(tmp_path: Path) -> None:
+    writer = VideoResults(overlays=False)
+    writer.start(tmp_path / "out")
+    writer.failed({"source": "a.mp4", "path": "a.mp4", "frame": 0, "time_s": float("nan")}, "no video")
+    writer.finish_source()
+    writer.finish()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_clip_that_breaks_off_is_written_and_reported(tmp_path: Path) -> None:
+    whole = make_clip(tmp_path / "whole.avi", 60, codec="mpeg4", b_frames=0)
+    source = tmp_path / "cut.avi"
+    source.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
+    writer = VideoResults(overlays=False)
+    writer.start(tmp_path / "out")
+    writer.add(result_of(source, 0, 0.0))
+    with pytest.raises(MediaError, match=r"cut\.avi: truncated: it holds \d+ frames"):
+        writer.finish_source()
+    assert (tmp_path / "out/videos/cut/timeline.csv").is_file() and "truncated" in writer.videos.rows[0]["warnings"]
+
+
+def test_frame_rate(tmp_path: Path) -> None:
+    assert frame_rate(str(make_clip(tmp_path / "a.mp4", 10, fps=10))) == pytest.approx(10)
