@@ -16,7 +16,7 @@ from scripts.networks import LESSNet
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 CONFIGS = sorted((BUNDLE / "configs").glob("*.json"))
-RUNNABLE = ("train", "inference")
+RUNNABLE = ("train", "inference", "deidentify")
 # What a layer lies over; all others lie over train alone.
 LAYERS = {
     "evaluate": ("train",),
@@ -46,7 +46,7 @@ def in_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_documented_configs_are_there() -> None:
     expected = {
-        "train", "train_supervised", "evaluate", "inference", "inference_video", "metadata",
+        "train", "train_supervised", "evaluate", "inference", "inference_video", "deidentify", "metadata",
         "multi_gpu_train", "multi_gpu_evaluate",
         *(name for name in OBJECTIVES if name != "supervised"),
     }  # fmt: skip

@@ -46,7 +46,7 @@ def test_episode_is_shaded_where_it_is(tmp_path: Path) -> None:
 
 def test_a_short_episode_of_an_hour_is_still_to_be_seen(tmp_path: Path) -> None:
     times = np.arange(0, 3600, 0.2)
-    shares = np.where((times >= 1800) & (times < 1800.6), 0.2, 0.0)
+    shares = np.where((times >= 1801.1) & (times < 1801.7), 0.2, 0.0)  # within one column of the drawing
     assert len(find_episodes(times, shares)) == 1
     picture = drawn(tmp_path / "hour.png", times, shares)
     middle = picture[:, 550:690].astype(int)
