@@ -74,6 +74,28 @@ def plain(rows: Rows) -> str:
     return markdown(names, [[row[name] for name in names] for row in rows])
 
 
+def dicom_made(rows: Rows) -> str:
+    """The made files, one row for each transfer syntax and photometric interpretation."""
+    header = ["transfer syntax", "photometric", "storage classes", "files", "frames", "read", "largest difference"]
+    made = [row for row in rows if row["source"] == "made"]
+    body = []
+    for key in dict.fromkeys((row["transfer_syntax"], row["photometric"]) for row in made):
+        own = [row for row in made if (row["transfer_syntax"], row["photometric"]) == key]
+        read = [row["result"] for row in own if row["result"].startswith("read")]
+        largest = max((int(number) for text in read for number in re.findall(r"difference\D*(\d+)", text)), default=0)
+        classes = {row["sop_class"].removesuffix(" Storage").removesuffix(" Image") for row in own}
+        frames = sorted({int(row["frames"]) for row in own})
+        counts = [", ".join(sorted(classes)), str(len(own)), ", ".join(map(str, frames)), str(len(read)), str(largest)]
+        body.append([*key, *counts])
+    return markdown(header, body)
+
+
+def dicom_real(rows: Rows) -> str:
+    """The real files, one row each."""
+    names = ("source", "sop_class", "transfer_syntax", "photometric", "frames", "result")
+    return markdown(list(names), [[row[name] for name in names] for row in rows if row["source"] != "made"])
+
+
 def _mean_and_spread(values: list[str], name: str) -> str:
     numbers = [float(value) for value in values if value]
     if not numbers:
@@ -91,6 +113,12 @@ TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "wce seeds": ("semi_supervised_wce_bleeding.csv", seeds),
     "network speed": ("network_speed.csv", plain),
     "loop": ("loop_overhead.csv", plain),
+    "wce tried": ("semi_supervised_wce_bleeding_tune.csv", seeds),
+    "video speed": ("video_speed.csv", plain),
+    "video memory": ("video_memory.csv", plain),
+    "dicom made": ("dicom_matrix.csv", dicom_made),
+    "dicom real": ("dicom_matrix.csv", dicom_real),
+    "real clips": ("real_clips.csv", plain),
 }
 
 

@@ -48,8 +48,8 @@ def frame_quality(
         ``width``, ``height`` and ``lesion_px`` in pixels; ``lesion_share`` of the whole frame, 0..1;
         ``mean_confidence``, mean of max(p, 1 - p) over the whole frame, 0.5..1; ``lesion_confidence``, mean of p over
         the predicted lesion, None without one; ``agreement``, see pairwise_agreement, None with one network;
-        ``agreement_of``, the names joined by "+"; ``quality``, "ok" or "check" ("check" too if there was nothing to
-        compare).
+        ``agreement_of``, the names joined by "+"; ``quality``, "ok", "check" or "not
+        compared".
     """
     names = list(probabilities)
     masks = [np.asarray(probabilities[name]) > threshold for name in names]
@@ -65,5 +65,5 @@ def frame_quality(
         "lesion_confidence": float(lesion[masks[0]].mean(dtype=np.float64)) if lesion_px else None,
         "agreement": agreement,
         "agreement_of": "+".join(names),
-        "quality": "ok" if agreement is not None and agreement >= lowest_agreement else "check",
+        "quality": "not compared" if agreement is None else "ok" if agreement >= lowest_agreement else "check",
     }

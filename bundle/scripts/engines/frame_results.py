@@ -84,7 +84,7 @@ class FrameResultWriter:
 
     def _reset(self) -> None:
         self.failures = Table(FAILURE_COLUMNS)
-        self.frames = self.with_lesion = self.to_check = 0
+        self.frames = self.with_lesion = self.compared = self.to_check = 0
         self._source: tuple[str, str] | None = None  # file and kind of the source whose frames are coming
         self._said: set[str] = set()
 
@@ -123,6 +123,7 @@ class FrameResultWriter:
                 continue
             self.frames += 1
             self.with_lesion += result.figures["lesion_px"] > 0
+            self.compared += result.figures["agreement"] is not None
             self.to_check += result.figures["quality"] == "check"
 
     def _finish_source(self) -> None:
@@ -165,12 +166,12 @@ class FrameResultWriter:
             self.failures.write(failed)
         else:
             failed.unlink(missing_ok=True)  # of an earlier run into the same folder
+        compared = f"agreement below {self.lowest_agreement:g}"
         logger.info(
-            "%d frames: %d with lesion, %d to check (%s), %d failed; results: %s",
+            "%d frames: %d with lesion, %s, %d failed; results: %s",
             self.frames + len(self.failures.rows),
             self.with_lesion,
-            self.to_check,
-            f"agreement below {self.lowest_agreement:g}, or nothing to compare",
+            f"{self.to_check} to check ({compared})" if self.compared else "agreement not asked for",
             len(self.failures.rows),
             self.output_dir,
         )
