@@ -100,35 +100,39 @@ def network_only(network: torch.nn.Module, frames: int) -> int:
     return frames // BATCH * BATCH
 
 
-def workflow(clip: Path, out: Path, checkpoint: Path, **changes: Any) -> ConfigWorkflow:
-    """The command, in this process."""
-    os.chdir(ROOT / "bundle")
-    settings = {"dataset_dir": str(clip), "output_dir": str(out), "checkpoint": str(checkpoint), "overlays": False}
-    made = ConfigWorkflow(
-        ["configs/inference.json", "configs/inference_video.json"],
-        meta_file="configs/metadata.json",
-        logging_file=False,
-        **(settings | changes),
-    )
-    made.initialize()
-    return made
+class TimedWorkflow(ConfigWorkflow):
+    """The command, in this process; `seconds` are those of the evaluator, without imports and set-up."""
 
-
-def end_to_end(clip: Path, folder: Path, checkpoint: Path, **changes: Any) -> Callable[[], int]:
-    """A run of the evaluator, without the seconds that imports and set-up take."""
-
-    def run() -> int:
-        made = workflow(clip, folder / "out", checkpoint, **changes)
-        frames = len(made.parser.get_parsed_content("datalist"))
-        made.parser.get_parsed_content("checkpointloader")
-        evaluator = made.parser.get_parsed_content("evaluator")
-        run.seconds = -time.perf_counter()
+    def run(self) -> int:
+        """Run and return the number of frames."""
+        frames = len(self.parser.get_parsed_content("datalist"))
+        self.parser.get_parsed_content("checkpointloader")
+        evaluator = self.parser.get_parsed_content("evaluator")
+        begin = time.perf_counter()
         evaluator.run()
-        run.seconds += time.perf_counter()
+        self.seconds = time.perf_counter() - begin
         close_media()
         return frames
 
-    return run
+
+def end_to_end(clip: Path, folder: Path, checkpoint: Path, **changes: Any) -> tuple[int, float]:
+    """Frames and seconds of inference.json with inference_video.json."""
+    os.chdir(ROOT / "bundle")
+    settings = {"dataset_dir": str(clip), "output_dir": str(folder / "out"), "checkpoint": str(checkpoint)}
+    made = TimedWorkflow(
+        ["configs/inference.json", "configs/inference_video.json"],
+        meta_file="configs/metadata.json",
+        logging_file=False,
+        **({"overlays": False} | settings | changes),
+    )
+    made.initialize()
+    return made.run(), made.seconds
+
+
+def timed(run: Callable[[], int]) -> tuple[int, float]:
+    """What `run` returns, and its seconds."""
+    begin = time.perf_counter()
+    return run(), time.perf_counter() - begin
 
 
 def latencies(clip: Path, network: torch.nn.Module, frames: int = 100) -> list[float]:
@@ -154,20 +158,16 @@ def speed(seconds: float, rounds: int) -> list[dict[str, Any]]:
         network = LESSNet(preset="lite", encoder_weights="none").eval()
         torch.save(network.state_dict(), folder / "model.pt")
         frames = round(seconds * FPS)
-        whole = end_to_end(clip, folder, folder / "model.pt")
-        shown = end_to_end(clip, folder, folder / "model.pt", overlays=True)
-        cases = {
-            "decode only": lambda: decode_only(clip),
-            "network only": lambda: network_only(network, frames),
-            "end to end": whole,
-            "end to end with overlay clip": shown,
+        cases: dict[str, Callable[[], tuple[int, float]]] = {
+            "decode only": lambda: timed(lambda: decode_only(clip)),
+            "network only": lambda: timed(lambda: network_only(network, frames)),
+            "end to end": lambda: end_to_end(clip, folder, folder / "model.pt"),
+            "end to end with overlay clip": lambda: end_to_end(clip, folder, folder / "model.pt", overlays=True),
         }
         rates: dict[str, list[float]] = {case: [] for case in cases}
         for turn in range(rounds + 1):
             for case, run in cases.items():
-                begin = time.perf_counter()
-                count = run()
-                taken = getattr(run, "seconds", None) or time.perf_counter() - begin
+                count, taken = run()
                 if turn:  # the first round warms up
                     rates[case].append(count / taken)
         times = sorted(1000 * value for value in latencies(clip, network))
@@ -208,8 +208,7 @@ def memory() -> list[dict[str, Any]]:
 
 def one(clip: str, checkpoint: str, out: str) -> None:
     """Run one clip and print its frames and the peak memory of this process, MiB."""
-    run = end_to_end(Path(clip), Path(out), Path(checkpoint), stride=MEMORY_STRIDE)
-    count = run()
+    count, _ = end_to_end(Path(clip), Path(out), Path(checkpoint), stride=MEMORY_STRIDE)
     print(count, round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1))
 
 

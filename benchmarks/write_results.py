@@ -85,7 +85,7 @@ def dicom_made(rows: Rows) -> str:
         largest = max((int(number) for text in read for number in re.findall(r"difference\D*(\d+)", text)), default=0)
         classes = {row["sop_class"].removesuffix(" Storage").removesuffix(" Image") for row in own}
         frames = sorted({int(row["frames"]) for row in own})
-        counts = [", ".join(sorted(classes)), str(len(own)), ", ".join(map(str, frames)), str(len(read)), str(largest)]
+        counts = [str(len(classes)), str(len(own)), ", ".join(map(str, frames)), str(len(read)), str(largest)]
         body.append([*key, *counts])
     return markdown(header, body)
 

@@ -94,7 +94,7 @@ def test_training_and_inference_share_their_definitions() -> None:
     assert train["validate"]["preprocessing_transforms"][2:] == inference["preprocessing"]["transforms"][1:]
     assert train["validate"]["inferer"] == inference["inferer"]
     restore = train["train"]["postprocessing"]["_target_"]
-    assert restore == inference["postprocessing"]["_target_"]
+    assert restore == inference["postprocessing"]["transforms"][-1]["_target_"]
     assert train["validate"]["evaluator"]["prepare_batch"] == inference["evaluator"]["prepare_batch"]
 
 

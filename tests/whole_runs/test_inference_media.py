@@ -151,7 +151,8 @@ def test_smoothing_is_reported_beside_what_it_replaces(
     assert [int(row["frame"]) for row in rows] == list(range(5, FRAMES, 2))
     assert video["consistency"] and video["consistency_unsmoothed"] and video["episodes_unsmoothed"]
     first = rows[0]
-    assert first["lesion_share"] == first["lesion_share_smoothed"], "nothing before the first frame"
+    # nothing before the first frame; without smoothing the share is taken on the network's grid
+    assert float(first["lesion_share"]) == pytest.approx(float(first["lesion_share_smoothed"]), abs=0.02)
     assert any(row["lesion_share"] != row["lesion_share_smoothed"] for row in rows[1:])
     assert not (tmp_path / "masks").exists() and len(decode_all(tmp_path / "videos/clip é/overlay.mp4")) == len(rows)
 

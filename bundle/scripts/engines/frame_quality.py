@@ -48,12 +48,13 @@ def frame_quality(
         ``width``, ``height`` and ``lesion_px`` in pixels; ``lesion_share`` of the whole frame, 0..1;
         ``mean_confidence``, mean of max(p, 1 - p) over the whole frame, 0.5..1; ``lesion_confidence``, mean of p over
         the predicted lesion, None without one; ``agreement``, see pairwise_agreement, None with one network;
-        ``agreement_of``, the names joined by "+"; ``quality``, "ok", "check" or "not
-        compared".
+        ``agreement_of``, the names joined by "+"; ``quality``, "ok", "check" or "not compared".
     """
     names = list(probabilities)
     masks = [np.asarray(probabilities[name]) > threshold for name in names]
     lesion = np.asarray(probabilities[names[0]])
+    distance = lesion - lesion.dtype.type(0.5) if lesion.dtype.kind == "f" else lesion - 0.5
+    np.abs(distance, out=distance)  # max(p, 1 - p) = 0.5 + |p - 0.5|
     lesion_px = int(np.count_nonzero(masks[0]))
     agreement = pairwise_agreement(masks)
     return {
@@ -61,7 +62,7 @@ def frame_quality(
         "height": lesion.shape[0],
         "lesion_px": lesion_px,
         "lesion_share": lesion_px / lesion.size,
-        "mean_confidence": float(np.maximum(lesion, 1.0 - lesion).mean(dtype=np.float64)),
+        "mean_confidence": 0.5 + float(distance.mean()),
         "lesion_confidence": float(lesion[masks[0]].mean(dtype=np.float64)) if lesion_px else None,
         "agreement": agreement,
         "agreement_of": "+".join(names),

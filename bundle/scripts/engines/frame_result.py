@@ -29,7 +29,7 @@ class FrameResult:
     probability: NDArray[np.float32]  # (H, W), of the lesion, 0..1
     mask: NDArray[np.bool_]  # (H, W)
     figures: Mapping[str, Any]
-    raw_mask: NDArray[np.bool_] | None = None  # before smoothing in time; None without smoothing
+    grid_masks: NDArray[np.bool_] | None = None  # (2, h, w), without and with smoothing; None where none was asked for
     scene_change: bool = False
 
     @property

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,15 @@ from scripts.engines.frame_result import MOVING, FrameResult, ResultWriter
 from scripts.io.errors import MediaError
 from scripts.io.table import Table
 from scripts.io.writers import ensure_writable
+from scripts.transforms.smoothing import GRID
 
 logger = logging.getLogger(__name__)
 
 # Item key -> what `agreement_of` calls it. The first is compulsory, the others take part when they are there.
 COMPARED = {"pred": "network", "pred_companion": "companion", "pred_flip": "flip"}
-SMOOTHED = "pred_smoothed"
 FAILURE_COLUMNS = ("file", "error")
 FAILURES_FILE = "failures.csv"
+WAITING = 2  # batches that may wait to be written
 EXIT_FAILURES = 3  # exit code of a command that finished, but with frames that could not be read
 
 
@@ -42,8 +45,10 @@ class FrameResultWriter:
     - ``error``: str, optional: the frame could not be read, and why;
     - ``pred_companion``, ``pred_flip``: the same of the other network and of the mirrored frame, mirrored back.
       Optional; what is there takes part in ``agreement`` and is named in ``agreement_of``;
-    - ``pred_smoothed``: the same after smoothing in time; where it is there, it is the mask that is written;
-    - ``scene_change``: bool, optional.
+    - ``pred_grid``, ``scene_change``: see SmoothInTimed, optional.
+
+    Frames are postprocessed, measured and written in a thread, so that the network need not wait for it; at most
+    WAITING batches are kept.
 
     A frame fails alone when it cannot be read or its probabilities are of another size, outside 0..1 or not finite; it
     is listed in ``failures.csv``. A missing key or an unwritable output ends the run.
@@ -53,6 +58,7 @@ class FrameResultWriter:
         self,
         output_dir: str | Path,
         writers: Sequence[ResultWriter],
+        postprocessing: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         threshold: float = 0.5,
         lowest_agreement: float = 0.8,
     ) -> None:
@@ -61,6 +67,7 @@ class FrameResultWriter:
         Args:
             output_dir: folder for all results; created and probed when the run starts.
             writers: each gets the frames of the kinds it takes.
+            postprocessing: output and batch of one frame -> an item as above; None where the engine does it.
             threshold: lesion is where the probability is above it.
             lowest_agreement: frames below it are marked "check".
 
@@ -72,6 +79,7 @@ class FrameResultWriter:
                 raise ValueError(f"{name}={value}: expected a value in 0..1.")
         self.output_dir = Path(output_dir)
         self.writers = tuple(writers)
+        self.postprocessing = postprocessing
         self.threshold = threshold
         self.lowest_agreement = lowest_agreement
         self._reset()
@@ -87,17 +95,31 @@ class FrameResultWriter:
         self.frames = self.with_lesion = self.compared = self.to_check = 0
         self._source: tuple[str, str] | None = None  # file and kind of the source whose frames are coming
         self._said: set[str] = set()
+        self._pending: deque[Future[None]] = deque()
 
     def start(self, engine: Engine) -> None:
         """Begin new tables and prove that the output folder can be written. Raises OutputError."""
         self._reset()
+        # One thread: frames of a source are written in their order, and its open files are that thread's own.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="frame results")
         ensure_writable(self.output_dir)
         for writer in self.writers:
             writer.start(self.output_dir)
 
     def write_iteration(self, engine: Engine) -> None:
-        """Write the frames of one iteration; keep what fails for failures.csv."""
-        for item in self._items(engine):
+        """Hand the frames of one iteration to the thread that writes. Raises what went wrong with earlier ones."""
+        self._raise_finished()
+        while len(self._pending) >= WAITING:
+            self._pending.popleft().result()
+        self._pending.append(self._thread.submit(self._write, engine.state.output, engine.state.batch))
+
+    def _raise_finished(self) -> None:
+        while self._pending and self._pending[0].done():
+            self._pending.popleft().result()
+
+    def _write(self, output: Any, batch: Any) -> None:
+        """Write some frames; keep what fails for failures.csv."""
+        for item in self._items(output, batch):
             missing = [key for key in ("file", "path", "pred") if key not in item]
             if missing:
                 raise KeyError(
@@ -108,6 +130,8 @@ class FrameResultWriter:
             if source != self._source:
                 self._finish_source()
                 self._source = source
+            if self.postprocessing is not None:
+                item = self.postprocessing(item)
             wanted = [writer for writer in self.writers if writer.takes(source[1])]
             try:
                 if item.get("error"):
@@ -140,16 +164,13 @@ class FrameResultWriter:
                 self.failures.add(file=file, error=str(error))
         self._source = None
 
-    @staticmethod
-    def _items(engine: Engine) -> list[dict[str, Any]]:
+    def _items(self, output: Any, batch: Any) -> list[dict[str, Any]]:
         """Items of the output; what they lack (names) is taken from the batch, where MONAI's evaluator leaves it."""
-        output, batch = (
-            decollate_batch(part) if isinstance(part, Mapping) else part
-            for part in (engine.state.output, engine.state.batch)
-        )
-        if not isinstance(batch, list) or len(batch) != len(output):
-            return list(output)
-        return [{**names, **item} for names, item in zip(batch, output, strict=True)]
+        output, batch = (decollate_batch(part) if isinstance(part, Mapping) else part for part in (output, batch))
+        items = list(output)
+        if isinstance(batch, list) and len(batch) == len(items):
+            items = [{**names, **item} for names, item in zip(batch, items, strict=True)]
+        return items
 
     def finish(self, engine: Engine) -> None:
         """Finish all writers, write failures.csv and log a summary.
@@ -158,7 +179,10 @@ class FrameResultWriter:
             RuntimeError: frames came, and none of them could be written.
             OutputError: a table cannot be written.
         """
-        self._finish_source()
+        while self._pending:
+            self._pending.popleft().result()
+        self._thread.submit(self._finish_source).result()
+        self._thread.shutdown()
         for writer in self.writers:
             writer.finish()
         failed = self.output_dir / FAILURES_FILE
@@ -190,10 +214,7 @@ class FrameResultWriter:
         for name, probability in present.items():
             if probability.shape != shape:
                 raise ValueError(f"{name} probability is {probability.shape}, that of network {shape} (height, width).")
-        raw_mask = None
-        if item.get(SMOOTHED) is not None and item["kind"] in MOVING:
-            raw_mask = present["network"] > self.threshold
-            present["network"] = lesion_map(item[SMOOTHED], SMOOTHED)
+        grid = item.get(GRID) if item["kind"] in MOVING else None
         return FrameResult(
             file=str(item["file"]),
             source=str(item["source"]),
@@ -204,7 +225,7 @@ class FrameResultWriter:
             probability=present["network"],
             mask=present["network"] > self.threshold,
             figures=frame_quality(present, self.threshold, self.lowest_agreement),
-            raw_mask=raw_mask,
+            grid_masks=None if grid is None else torch.as_tensor(grid).cpu().numpy() > self.threshold,
             scene_change=bool(item.get("scene_change", False)),
         )
 
@@ -232,8 +253,8 @@ def lesion_map(probability: Any, key: str) -> NDArray[np.float32]:
     if values.ndim != 2 or not values.size:
         raise ValueError(f"{key} has shape {values.shape}, expected (H, W), (1, H, W) or (2, H, W).")
     low, high = float(values.min()), float(values.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
+    if not (np.isfinite(low) and np.isfinite(high)):  # nan is the least and the largest of what holds one
         raise ValueError(f"{key} holds values that are not finite: the network's weights or the frame are broken.")
     if low < -1e-3 or high > 1.0 + 1e-3:
         raise ValueError(f"{key} ranges over {low:.3g}..{high:.3g}, expected 0..1: apply the softmax first.")
-    return np.clip(values, 0.0, 1.0)
+    return values if low >= 0.0 and high <= 1.0 else np.clip(values, 0.0, 1.0)

@@ -43,7 +43,7 @@ class AgreementIteration:
     def __call__(self, engine: Engine, batchdata: dict[str, Any]) -> Any:
         """Batch of frames -> "pred", and "pred_companion", "pred_flip" where asked for, each (B, C, H, W) logits."""
         image, _ = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
-        output = {Keys.IMAGE: image}
+        output: dict[str, Any] = {}  # the image stays in the batch, uint8
         with engine.mode(engine.network):
             output[Keys.PRED] = engine.inferer(image, engine.network)
             if self.flip:

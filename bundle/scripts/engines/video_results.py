@@ -34,7 +34,8 @@ class VideoResults:
     """Writes ``videos/<name>/`` for each video: overlay.mp4, timeline.csv, timeline.png, episodes.csv; and videos.csv.
 
     With smoothing in time, masks, overlay and episodes are those of the smoothed prediction; figures without it stand
-    beside them. Memory holds numbers of each frame (62 bytes), never pictures.
+    beside them (share and consistency without it, and consistency with it, are taken on the network's grid). Memory
+    holds numbers of each frame (62 bytes), never pictures.
 
     Args:
         sources: all files of the run if known, so that output names do not depend on their order.
@@ -88,23 +89,23 @@ class VideoResults:
     def add(self, result: FrameResult) -> None:
         """Take the next frame. Raises OutputError, MediaError."""
         self._source = (result.source, result.source_path)
-        figures, raw = result.figures, result.raw_mask
+        figures, grid = result.figures, result.grid_masks
         share = figures["lesion_share"]
         self._timeline.add(
             result.frame,
             result.time_s,
             lesion_px=figures["lesion_px"],
-            lesion_share=share if raw is None else float(raw.mean()),
-            lesion_share_smoothed=None if raw is None else share,
+            lesion_share=share if grid is None else float(grid[0].mean()),
+            lesion_share_smoothed=None if grid is None else share,
             mean_confidence=figures["mean_confidence"],
             agreement=figures["agreement"],
             quality=figures["quality"],
             scene_change=result.scene_change,
         )
         self._scene_changes += result.scene_change
-        self._steady.update(result.mask, result.scene_change)
-        if raw is not None:
-            self._steady_raw.update(raw, result.scene_change)
+        self._steady.update(result.mask if grid is None else grid[1], result.scene_change)
+        if grid is not None:
+            self._steady_raw.update(grid[0], result.scene_change)
         if self.masks:
             name = frame_name(self._namer(result.source), result)
             write_mask_png(self.output_dir / "masks" / name, result.mask)

@@ -1,7 +1,8 @@
-"""Item -> tensor -> views: resizing to the network's size and back, random views, mixing."""
+"""Item -> tensor -> views: resizing to the network's size and back, random views, mixing, smoothing in time."""
 
 from scripts.transforms.mixing import CutMix
 from scripts.transforms.resizing import RecordSized, ResizeTo, RestoreLesionProbabilityd
+from scripts.transforms.smoothing import SmoothInTimed
 from scripts.transforms.views import View, view
 
-__all__ = ["CutMix", "RecordSized", "ResizeTo", "RestoreLesionProbabilityd", "View", "view"]
+__all__ = ["CutMix", "RecordSized", "ResizeTo", "RestoreLesionProbabilityd", "SmoothInTimed", "View", "view"]
