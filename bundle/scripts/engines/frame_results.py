@@ -101,7 +101,7 @@ class FrameResultWriter:
         """Begin new tables and prove that the output folder can be written. Raises OutputError."""
         self._reset()
         # One thread: frames of a source are written in their order, and its open files are that thread's own.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="frame results")
+        self._thread = ThreadPoolExecutor(1, "frame results", initializer=torch.set_num_threads, initargs=(1,))
         ensure_writable(self.output_dir)
         for writer in self.writers:
             writer.start(self.output_dir)

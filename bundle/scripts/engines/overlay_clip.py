@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from pathlib import Path
@@ -9,10 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.io.errors import MediaError
 from scripts.io.image_reader import read_rgb
 from scripts.io.media import close_media
 from scripts.io.video_overlay import draw_video_overlay
 from scripts.io.video_writer import OverlayVideo
+
+logger = logging.getLogger(__name__)
 
 _WAITING = 8  # masks that may wait to be drawn
 
@@ -37,7 +41,7 @@ class OverlayClip:
         self._thread.start()
 
     def add(self, address: str, mask: NDArray[np.bool_], text: str, time_s: float) -> None:
-        """Queue one frame. Raises what went wrong with an earlier one (OutputError, MediaError)."""
+        """Queue one frame. Raises what went wrong with an earlier one (OutputError, ValueError)."""
         while True:
             if self._error is not None:
                 raise self._error
@@ -71,7 +75,12 @@ class OverlayClip:
         try:
             while (task := self._todo.get()) is not None and not self._cancelled:
                 address, mask, text, time_s = task
-                drawn = draw_video_overlay(read_rgb(address), mask, text)
+                try:
+                    frame = read_rgb(address)
+                except MediaError as error:  # read before, or there were no mask: damage that one decoder passed
+                    logger.warning("a frame is left out of the overlay clip: %s", error)
+                    continue
+                drawn = draw_video_overlay(frame, mask, text)
                 if video is None:
                     video = OverlayVideo(self.path, drawn.shape[1], drawn.shape[0], self._fps)
                 video.add(drawn, time_s)
