@@ -53,17 +53,21 @@ def frame_quality(
     names = list(probabilities)
     masks = [np.asarray(probabilities[name]) > threshold for name in names]
     lesion = np.asarray(probabilities[names[0]])
-    distance = lesion - lesion.dtype.type(0.5) if lesion.dtype.kind == "f" else lesion - 0.5
-    np.abs(distance, out=distance)  # max(p, 1 - p) = 0.5 + |p - 0.5|
     lesion_px = int(np.count_nonzero(masks[0]))
+    # max(p, 1 - p) is p where p > 0.5: two sums instead of a map of the frame's size, which counts in a video.
+    likely = masks[0] if threshold == 0.5 else lesion > 0.5
+    inside = lesion[likely]
+    total, certain = float(lesion.sum()), float(inside.sum())
+    confidence = (2 * certain - total + lesion.size - inside.size) / lesion.size
+    in_lesion = inside if threshold == 0.5 else lesion[masks[0]]
     agreement = pairwise_agreement(masks)
     return {
         "width": lesion.shape[1],
         "height": lesion.shape[0],
         "lesion_px": lesion_px,
         "lesion_share": lesion_px / lesion.size,
-        "mean_confidence": 0.5 + float(distance.mean()),
-        "lesion_confidence": float(lesion[masks[0]].mean(dtype=np.float64)) if lesion_px else None,
+        "mean_confidence": confidence,
+        "lesion_confidence": float(in_lesion.mean()) if lesion_px else None,
         "agreement": agreement,
         "agreement_of": "+".join(names),
         "quality": "not compared" if agreement is None else "ok" if agreement >= lowest_agreement else "check",

@@ -247,14 +247,14 @@ def report_failures(results: FrameResultWriter, allow: bool = False) -> None:
 
 def lesion_map(probability: Any, key: str) -> NDArray[np.float32]:
     """Return the lesion probability (H, W) of (H, W), (1, H, W) or (2, H, W). Raises ValueError."""
-    values = torch.as_tensor(probability).detach().float().cpu().numpy()
+    values = torch.as_tensor(probability).detach().as_subclass(torch.Tensor).float().cpu()
     if values.ndim == 3 and values.shape[0] in (1, 2):
         values = values[-1]
-    if values.ndim != 2 or not values.size:
-        raise ValueError(f"{key} has shape {values.shape}, expected (H, W), (1, H, W) or (2, H, W).")
-    low, high = float(values.min()), float(values.max())
+    if values.ndim != 2 or not values.numel():
+        raise ValueError(f"{key} has shape {tuple(values.shape)}, expected (H, W), (1, H, W) or (2, H, W).")
+    low, high = (float(bound) for bound in values.aminmax())
     if not (np.isfinite(low) and np.isfinite(high)):  # nan is the least and the largest of what holds one
         raise ValueError(f"{key} holds values that are not finite: the network's weights or the frame are broken.")
     if low < -1e-3 or high > 1.0 + 1e-3:
         raise ValueError(f"{key} ranges over {low:.3g}..{high:.3g}, expected 0..1: apply the softmax first.")
-    return values if low >= 0.0 and high <= 1.0 else np.clip(values, 0.0, 1.0)
+    return (values if low >= 0.0 and high <= 1.0 else values.clamp(0.0, 1.0)).numpy()

@@ -86,8 +86,15 @@ class RestoreLesionProbabilityd(MapTransform):
         size = [int(side) for side in result[self.size_key]]
         for key in self.key_iterator(result):
             logits = torch.as_tensor(result[key]).as_subclass(torch.Tensor).float() / self.temperature
-            if len(logits) == 2:  # softmax of two is the sigmoid of their difference: half the pixels to interpolate
+            if len(logits) == 2:  # half the pixels to interpolate; the same, since interpolation is linear
                 logits = logits[1:] - logits[:1]
-            logits = functional.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
-            result[key] = logits.sigmoid_() if len(logits) == 1 else 1.0 - torch.softmax(logits, dim=0)[:1]
+            logits = functional.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)
+            result[key] = logits[0].sigmoid_() if logits.shape[1] == 1 else lesion_probability(logits)
         return result
+
+
+def lesion_probability(logits: torch.Tensor) -> torch.Tensor:
+    """Logits (B, C, H, W) -> probability of any class but 0, (B, H, W), 0..1."""
+    if logits.shape[1] == 2:  # softmax of two is the sigmoid of their difference
+        return (logits[:, 1] - logits[:, 0]).sigmoid_()
+    return 1.0 - torch.softmax(logits, dim=1)[:, 0]

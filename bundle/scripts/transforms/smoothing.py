@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from monai.transforms import Transform
 
+from scripts.transforms.resizing import lesion_probability
 from scripts.transforms.temporal import LogitSmoother
 
 #: (2, h, w): lesion probability 0..1 without and with smoothing, on the network's grid
@@ -43,6 +44,6 @@ class SmoothInTimed(Transform):
         logits = torch.as_tensor(result["pred"]).as_subclass(torch.Tensor)
         result["pred"] = self.smoother(logits, result["image"], str(result["source"]), time_s)
         grid = torch.stack([logits, result["pred"]]).float() / self.temperature
-        result[GRID] = 1.0 - torch.softmax(grid, dim=1)[:, 0]
+        result[GRID] = lesion_probability(grid)
         result["scene_change"] = self.smoother.scene_change
         return result
