@@ -14,7 +14,7 @@ from scripts.data.errors import DatasetError, listing
 from scripts.data.layouts import Item
 from scripts.io.errors import MediaError
 from scripts.io.frame_address import join_address, split_address
-from scripts.io.media import MediaFile, media_type, open_media
+from scripts.io.media import MediaFile, frame_rate_of, media_type, open_media
 
 logger = logging.getLogger(__name__)
 
@@ -128,9 +128,9 @@ def _thumbnails(media: MediaFile, numbers: Sequence[int]) -> Iterator[tuple[int,
         yield number, np.asarray(small, dtype=np.int16).reshape(-1)
 
 
-def _stride(media: MediaFile, frames_per_second: float) -> int:
-    fps = getattr(getattr(media, "info", media), "fps", None)
-    return max(1, round(fps / frames_per_second)) if fps else 1
+def _stride(media: MediaFile, wanted: float) -> int:
+    fps = frame_rate_of(media)
+    return max(1, round(fps / wanted)) if fps else 1
 
 
 def _frame_item(item: Item, number: int, label: str | None) -> Item:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scripts.engines.frame_result import DICOM, FrameResult
 from scripts.io.dicom_codes import SegAlgorithm, finding_code
-from scripts.io.dicom_seg import SegSeries, write_seg
 from scripts.io.dicom_seg_pixels import KINDS
 from scripts.io.errors import MediaError
 from scripts.io.media import open_media
 from scripts.io.provenance import Provenance
 from scripts.io.writers import OutputNamer
+
+if TYPE_CHECKING:
+    from scripts.io.dicom_seg import SegSeries
 
 _FOLDER = "segmentations"
 
@@ -82,6 +84,8 @@ class DicomSegResults:
 
     def finish_source(self) -> None:
         """Write the SEG of the source. Raises MediaError: it lacks what a SEG must refer to."""
+        from scripts.io.dicom_seg import write_seg  # highdicom takes a second, which a folder of pictures can save
+
         source, frames = self._source, self._frames
         self._begin()
         if source is None:  # no frame of it could be read
@@ -106,6 +110,8 @@ class DicomSegResults:
             self.provenance.write_beside(target, Path(path))
 
     def _next_in_series(self, source_series: str) -> SegSeries:
+        from scripts.io.dicom_seg import SegSeries
+
         last = self._series.get(source_series)
         new = SegSeries() if last is None else SegSeries(last.uid, last.number, last.instance + 1)
         self._series[source_series] = new

@@ -54,7 +54,7 @@ class AgreementIteration:
         engine.state.output = output
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return engine.state.output  # Decollated and postprocessed by now.
+        return engine.state.output  # As the handlers of these events left it.
 
 
 class FrameDataset(Dataset):

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch
 from torch import nn
 
 from scripts.io.atomic import remove_leftovers, write_text
+from scripts.io.provenance import package_versions
 from scripts.io.writers import ensure_writable
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class RunDirectory:
         if weights.get("substituted"):
             found.append(str(weights.get("message")))
         environment = {
-            "versions": {"python": platform.python_version()} | {name: _version(name) for name in RECORDED_PACKAGES},
+            "versions": package_versions(RECORDED_PACKAGES),
             "machine": {
                 "system": platform.platform(),
                 "processor": _processor(),
@@ -166,13 +166,6 @@ def is_main_process() -> bool:
     """True in a single process and in rank 0 of a distributed run."""
     ready = torch.distributed.is_available() and torch.distributed.is_initialized()
     return not ready or torch.distributed.get_rank() == 0
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _processor() -> str:

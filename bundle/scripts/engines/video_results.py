@@ -12,7 +12,7 @@ from scripts.engines.frame_result import MOVING, FrameResult
 from scripts.engines.overlay_clip import OverlayClip
 from scripts.engines.picture_results import frame_name
 from scripts.io.errors import MediaError
-from scripts.io.media import open_media
+from scripts.io.media import frame_rate_of, open_media
 from scripts.io.provenance import Provenance
 from scripts.io.table import Table
 from scripts.io.writers import OutputNamer, write_mask_png
@@ -190,9 +190,8 @@ class VideoResults:
 
 def frame_rate(path: str) -> float:
     """Frames/s of a video or DICOM file; 25 where it does not say (logged)."""
-    media = open_media(Path(path))
-    fps = getattr(getattr(media, "info", media), "fps", None)
-    if not fps:
+    fps = frame_rate_of(open_media(Path(path)))
+    if fps is None:
         logger.warning("%s: no frame rate; its overlay is shown at 25 frames/s", path)
         return 25.0
     return float(fps)

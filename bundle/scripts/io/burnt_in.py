@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels import get_encoder
 from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
 
 from scripts.io.dicom_reader import DicomFile
+from scripts.io.dicom_rle import run_lengths
 from scripts.io.errors import MediaError
 
 Rectangle = tuple[int, int, int, int]  # x and y of the upper left pixel, width, height, in pixels
@@ -71,7 +70,7 @@ def black_out(dataset: Dataset, media: DicomFile, rectangles: Sequence[Rectangle
         for x, y, across, down in rectangles:
             frame[y : y + down, x : x + across] = 0
         frame = np.ascontiguousarray(frame[..., 0]) if grey else frame
-        frames.append(_run_lengths(frame) if compressed else frame.tobytes())
+        frames.append(run_lengths(frame) if compressed else frame.tobytes())
     for keyword in _NOT_ANY_MORE:
         if keyword in dataset:
             delattr(dataset, keyword)
@@ -88,23 +87,3 @@ def black_out(dataset: Dataset, media: DicomFile, rectangles: Sequence[Rectangle
     dataset["PixelData"].VR = "OB"
     dataset["PixelData"].is_undefined_length = compressed
     return syntax
-
-
-def _run_lengths(frame: NDArray[np.uint8]) -> bytes:
-    """One frame, (H, W) or (H, W, 3), as RLE of an even length."""
-    samples = 3 if frame.ndim == 3 else 1
-    layout = {"planar_configuration": 0} if samples == 3 else {}
-    encoded = get_encoder(RLELossless).encode(
-        frame,
-        encoding_plugin="pydicom",
-        rows=frame.shape[0],
-        columns=frame.shape[1],
-        samples_per_pixel=samples,
-        number_of_frames=1,
-        pixel_representation=0,
-        bits_allocated=8,
-        bits_stored=8,
-        photometric_interpretation="RGB" if samples == 3 else "MONOCHROME2",
-        **layout,
-    )
-    return encoded + b"\0" * (len(encoded) % 2)

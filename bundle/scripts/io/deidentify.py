@@ -7,8 +7,6 @@ Pictures and videos that are not DICOM are refused: what their metadata hold is 
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +15,6 @@ from pathlib import Path
 from pydicom import Dataset, FileMetaDataset, dcmread
 from pydicom.uid import UID
 
-from scripts.io.atomic import replacing
 from scripts.io.burnt_in import Rectangle, black_out, check_rectangles
 from scripts.io.deidentify_tags import UidMapping, clean_header
 from scripts.io.dicom_header import open_dicom
@@ -25,7 +22,8 @@ from scripts.io.dicom_reader import DicomFile
 from scripts.io.dicom_values import values_as_they_are
 from scripts.io.errors import MediaError
 from scripts.io.media import media_type
-from scripts.io.writers import OutputError, ensure_writable, write_bytes
+from scripts.io.table import Table
+from scripts.io.writers import OutputError, ensure_writable, whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +122,7 @@ def deidentify_folder(
         except MediaError as error:
             logger.warning("left out: %s", error)
             result.failed.append((source, str(error)))
-    write_bytes(output_dir / REPORT, _table(result.written))
+    _table(result.written).write(output_dir / REPORT)
     return result
 
 
@@ -190,21 +188,19 @@ def _save(target: Path, dataset: Dataset, syntax: UID) -> None:
     plain.file_meta.TransferSyntaxUID = syntax
     plain.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     plain.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    try:
-        with replacing(target) as partial:
-            plain.save_as(partial, enforce_file_format=True)
-    except OSError as error:
-        raise OutputError(
-            f"{target}: cannot be written ({error.strerror or error}); give another output_dir, or make the folder "
-            "writable and check that the disk is not full."
-        ) from error
+    with whole_file(target) as partial:
+        plain.save_as(partial, enforce_file_format=True)
 
 
-def _table(written: Sequence[Deidentified]) -> bytes:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["file", "frames", "rows", "columns", "blacked_out_x_y_width_height", "burned_in_annotation"])
+def _table(written: Sequence[Deidentified]) -> Table:
+    table = Table(("file", "frames", "rows", "columns", "blacked_out_x_y_width_height", "burned_in_annotation"))
     for copy in written:
-        rectangles = "; ".join(" ".join(map(str, rectangle)) for rectangle in copy.rectangles)
-        rows.writerow([copy.file, copy.frames, copy.rows, copy.columns, rectangles, copy.burned_in_annotation])
-    return text.getvalue().encode()
+        table.add(
+            file=copy.file,
+            frames=copy.frames,
+            rows=copy.rows,
+            columns=copy.columns,
+            blacked_out_x_y_width_height="; ".join(" ".join(map(str, rectangle)) for rectangle in copy.rectangles),
+            burned_in_annotation=copy.burned_in_annotation,
+        )
+    return table

@@ -36,13 +36,12 @@ from pydicom import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SecondaryCaptureImageStorage, generate_uid
 
-from scripts.io.atomic import replacing
 from scripts.io.dicom_codes import MORPHOLOGICALLY_ABNORMAL, SegAlgorithm, finding_code
 from scripts.io.dicom_header import number_of_frames
 from scripts.io.dicom_seg_pixels import MAX_FRACTIONAL, pack_masks
 from scripts.io.dicom_values import values_as_they_are
 from scripts.io.errors import MediaError
-from scripts.io.writers import OutputError
+from scripts.io.writers import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -239,11 +238,5 @@ def _save(path: str | Path, seg: Dataset) -> None:
     plain = Dataset()  # highdicom's own class holds an index of frames, which is out of date by now
     plain.update(seg)
     plain.file_meta = seg.file_meta
-    try:
-        with replacing(path) as partial:
-            plain.save_as(partial, enforce_file_format=True)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); give another output_dir, or make the folder "
-            "writable and check that the disk is not full."
-        ) from error
+    with whole_file(path) as partial:
+        plain.save_as(partial, enforce_file_format=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.encaps import encapsulate
-from pydicom.pixels import get_encoder
-from pydicom.uid import RLELossless
+
+from scripts.io.dicom_rle import run_lengths
 
 KINDS = ("BINARY", "FRACTIONAL")
 MAX_FRACTIONAL = 255  # stands for probability 1
@@ -103,20 +103,7 @@ class _Runs:
         self._frames: list[bytes] = []
 
     def add(self, stored: NDArray[np.uint8]) -> None:
-        rows, columns = stored.shape
-        encoded = get_encoder(RLELossless).encode(
-            stored,
-            encoding_plugin="pydicom",
-            rows=rows,
-            columns=columns,
-            samples_per_pixel=1,
-            number_of_frames=1,
-            pixel_representation=0,
-            bits_allocated=8,
-            bits_stored=8,
-            photometric_interpretation="MONOCHROME2",
-        )
-        self._frames.append(encoded + b"\0" * (len(encoded) % 2))
+        self._frames.append(run_lengths(stored))
 
     def pixel_data(self, path: str | Path) -> bytes:
         return encapsulate(self._frames, has_bot=False)

@@ -102,6 +102,11 @@ def open_media(path: str | PathLike[str]) -> MediaFile:
     return opened[key]
 
 
+def frame_rate_of(media: MediaFile) -> float | None:
+    """Frames/s of a file, None where it has no frame rate."""
+    return getattr(getattr(media, "info", media), "fps", None) or None
+
+
 def close_media() -> None:
     """Close what this thread has open."""
     opened = _opened()

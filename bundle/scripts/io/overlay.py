@@ -56,6 +56,16 @@ def draw_overlay(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray | 
     return drawn
 
 
+def box_around(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """Rows and columns of the box around a mask, (H, W) bool and not empty, `margin` pixels wider on each side."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
+    return (
+        slice(max(0, rows[0] - margin), rows[-1] + margin + 1),
+        slice(max(0, columns[0] - margin), columns[-1] + margin + 1),
+    )
+
+
 def _band(mask: np.ndarray, width: int, outside: bool) -> np.ndarray:
     """Distance to the mask's edge, float (H, W), pixels; on one side of it and near it, 0 elsewhere.
 
@@ -64,11 +74,6 @@ def _band(mask: np.ndarray, width: int, outside: bool) -> np.ndarray:
     distance = np.zeros(mask.shape, dtype=np.float32)
     if not mask.any() or mask.all():
         return distance
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    margin = width + 2
-    box = (
-        slice(max(0, rows[0] - margin), rows[-1] + margin + 1),
-        slice(max(0, columns[0] - margin), columns[-1] + margin + 1),
-    )
+    box = box_around(mask, margin=width + 2)
     distance[box] = distance_transform_edt(~mask[box] if outside else mask[box])
     return distance

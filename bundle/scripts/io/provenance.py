@@ -51,10 +51,10 @@ def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
 
 
 @cache
-def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape the result; "not installed" where one is not there."""
+def package_versions(packages: tuple[str, ...] | None = None) -> dict[str, str]:
+    """Versions of Python and of packages (by default those that shape a mask), "not installed" where one is missing."""
     versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
+    for name in packages or _PACKAGES:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from scripts.io.overlay import FILL_OPACITY, PREDICTION_COLOUR, RIM_COLOUR, line_width
+from scripts.io.overlay import FILL_OPACITY, PREDICTION_COLOUR, RIM_COLOUR, box_around, line_width
 
 _TEXT_SHARE = 0.035  # height of the letters as a share of the frame's
 _FILL = np.stack(  # (3, 256): what each grey value becomes under the translucent fill
@@ -35,15 +35,9 @@ def draw_video_overlay(frame: np.ndarray, mask: np.ndarray, text: str = "") -> n
     if mask.shape != frame.shape[:2] or mask.dtype != bool:
         raise ValueError(f"mask is {mask.shape} {mask.dtype}, expected {frame.shape[:2]} bool.")
     drawn = frame.copy()
-    rows = np.flatnonzero(mask.any(axis=1))
-    if len(rows):
-        columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
+    if mask.any():
         width = line_width(*frame.shape[:2])
-        margin = width + 1
-        box = (
-            slice(max(0, rows[0] - margin), rows[-1] + margin + 1),
-            slice(max(0, columns[0] - margin), columns[-1] + margin + 1),
-        )
+        box = box_around(mask, margin=width + 1)
         _draw_lesion(drawn[box], mask[box], width)
     if text:
         _draw_text(drawn, text)

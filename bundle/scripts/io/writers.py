@@ -6,7 +6,8 @@ import io
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -41,8 +42,9 @@ def ensure_writable(directory: str | Path) -> Path:
     return directory
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` by a temporary file in the same folder that is renamed; folders are created.
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path that becomes ``path`` when all has gone well; folders are created.
 
     On failure nothing is left behind and a file that was there before is unchanged.
 
@@ -51,12 +53,18 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     """
     try:
         with replacing(path) as partial:
-            partial.write_bytes(data)
+            yield partial
     except OSError as error:
         raise OutputError(
             f"{path}: cannot be written ({_reason(error)}); give another output_dir, or make the folder writable, move "
             "away what stands in its place, and check that the disk is not full."
         ) from error
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write ``data`` to ``path``, see whole_file. Raises OutputError."""
+    with whole_file(path) as partial:
+        partial.write_bytes(data)
 
 
 def write_mask_png(path: str | Path, mask: NDArray[np.generic]) -> None:

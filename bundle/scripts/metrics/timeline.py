@@ -9,11 +9,11 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.io.table import Table
 from scripts.io.writers import write_bytes
 from scripts.metrics.episodes import Episode
 
@@ -169,14 +169,11 @@ class Timeline:
 
 def write_episodes(path: str | Path, episodes: Mapping[str, Sequence[Episode]]) -> None:
     """Write the episodes of one or more videos (name -> episodes), numbered from 1 in each. Raises OutputError."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, EPISODE_COLUMNS, lineterminator="\n")
-    writer.writeheader()
+    table = Table(EPISODE_COLUMNS)
     for video, found in episodes.items():
         for number, episode in enumerate(found, start=1):
-            row: dict[str, Any] = {"video": video, "episode": number, **asdict(episode)}
-            writer.writerow({key: _cell(cell) if isinstance(cell, float) else cell for key, cell in row.items()})
-    write_bytes(path, text.getvalue().encode("utf-8"))
+            table.add(video=video, episode=number, **asdict(episode))
+    table.write(path)
 
 
 def _cell(number: float) -> str:
