@@ -167,7 +167,9 @@ def test_videos_and_dicom_are_items(tiny_dataset: Path, folder: str, name: str, 
 @pytest.mark.parametrize(("name", "content"), MEDIA)
 def test_videos_and_dicom_are_no_masks(tiny_dataset: Path, name: str, content: bytes) -> None:
     (tiny_dataset / "masks" / name).write_bytes(content)
-    with pytest.raises(DatasetError, match=rf"(?s)1 videos, DICOM.* among the masks; save each mask as a PNG.*{name}"):
+    with pytest.raises(
+        DatasetError, match=rf"(?s)1 videos or DICOM files among the masks; save each mask as a PNG.*{name}"
+    ):
         read_dataset(tiny_dataset)
 
 

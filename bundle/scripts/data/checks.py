@@ -11,6 +11,7 @@ import numpy as np
 
 from scripts.data.errors import DatasetError, listing
 from scripts.data.fingerprints import Fingerprint, fingerprint, map_files
+from scripts.io.frame_address import split_address
 from scripts.io.mask_reader import ValueMap, read_mask
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ def check_files(items: Sequence[dict[str, Any]], value_map: ValueMap | None = No
                 f"{item['label']}: the mask is {mask[0][1]}x{mask[0][0]} pixels (width x height), its image "
                 f"{item['image']} is {image.width}x{image.height}; export the mask at the image's size"
             )
+    errors = list(dict.fromkeys(errors))  # that of a label volume is the same for all its frames
     if errors:
         raise DatasetError(f"{len(errors)} files cannot be used; mend or remove them:{listing(errors)}")
     report = FileReport({path: found[1] for path, found in masks.items() if isinstance(found, tuple)})
@@ -59,4 +61,4 @@ def _measure(path: str, value_map: ValueMap | None) -> tuple[tuple[int, int], fl
 
 def _text(path: str, error: Exception) -> str:
     """The error's message, which must name the file: Python's own OSErrors (permissions) may not."""
-    return str(error) if path in str(error) else f"{path}: {error}"
+    return str(error) if str(split_address(path)[0]) in str(error) else f"{path}: {error}"

@@ -11,12 +11,13 @@ from typing import Any
 from scripts.data.errors import DatasetError, listing
 from scripts.io.errors import DICOM_SUFFIXES, VIDEO_SUFFIXES
 from scripts.io.frame_address import split_address
+from scripts.io.label_volume import is_volume
 
 SECTIONS = ("training", "validation", "test", "unlabeled")
 _CURE = {
     "missing": "no such file (paths are relative to the JSON's folder)",
     "foreign": "a video or DICOM file as a mask; save the mask as a PNG of the size of its image",
-    "frame": "a video has many frames and a label belongs to one: name it, as in clip.mp4#12",
+    "frame": "a video has many frames and a label belongs to one: name it, as in clip.mp4#12, or give a label volume",
 }
 
 
@@ -24,9 +25,9 @@ def read_datalist(path: Path) -> dict[str, list[dict[str, Any]]]:
     """Read {"training": [...], "validation"?, "test"?, "unlabeled"?} -> the same sections, "training" named "pool".
 
     An entry is {"image", "label"?, "group"?, "severity"?}, or only the image's path. An image may be a video or DICOM
-    file (all its frames, without label) or one frame of it, clip.mp4#12, whose group is by default its file. Relative
-    paths are resolved against the JSON's folder. An empty section counts as absent. Other top-level keys are ignored
-    unless they hold entries: then it is a section under a wrong name.
+    file (all its frames, without label or with a volume that labels each) or one frame of it, clip.mp4#12, whose group
+    is by default its file. Relative paths are resolved against the JSON's folder. An empty section counts as absent.
+    Other top-level keys are ignored unless they hold entries: then it is a section under a wrong name.
 
     Raises DatasetError: not such a JSON; a section of another name (the nearest is named); every bad entry at once:
     no image, no such file, a label missing in validation or test, a label in unlabeled, a severity that is no number.
@@ -82,7 +83,7 @@ def _read_entry(entry: Any, where: str, root: Path, errors: list[str]) -> dict[s
     elif section in ("validation", "test"):
         errors.append(f"{where}: {file} has no label; figures need one, move the entry to unlabeled")
     for key in ("image", "label"):
-        if key in item and (reason := _unusable(item[key], key, "label" in item)):
+        if key in item and (reason := _unusable(item[key], key, item.get("label"))):
             errors.append(f"{where}: {item[key]}: {_CURE[reason]}")
     if entry.get("severity") is not None:
         try:
@@ -96,11 +97,12 @@ def _resolve(root: Path, name: str) -> Path:
     return Path(os.path.abspath(root / os.path.expanduser(name)))
 
 
-def _unusable(name: str, key: str, labelled: bool) -> str | None:
+def _unusable(name: str, key: str, label: str | None) -> str | None:
     path, frame = split_address(name)
     if not path.is_file():
         return "missing"
     suffix = path.suffix.lower()
     if key == "label":
         return "foreign" if suffix in VIDEO_SUFFIXES + DICOM_SUFFIXES else None
-    return "frame" if labelled and frame is None and suffix in VIDEO_SUFFIXES else None
+    many = frame is None and suffix in VIDEO_SUFFIXES
+    return "frame" if many and label is not None and not is_volume(label) else None

@@ -37,7 +37,9 @@ def build_datalists(
 ) -> dict[str, list[Item]]:
     """Read, check, split and record a dataset -> {"training", "unlabeled", "validation", "test"}: lists of items.
 
-    dataset_dir: a folder or datalist JSON as read_dataset takes; None or "" for the built-in sample in `sample_dir`.
+    dataset_dir: a folder or datalist JSON as read_dataset takes; None or "" for the folder that the environment
+        variable MONAI_LABEL_STUDIES names (MONAI Label's own app trains on its studies so), else the built-in sample in
+        `sample_dir`.
     label_fraction: share (0, 1] of the training images whose masks are used; nested for one seed.
     split: training, validation, test shares of the labelled images; sections that a datalist gives are kept.
     unlabeled_data: True: frames without mask, unlabeled/, and the training images beyond label_fraction; False: none;
@@ -53,7 +55,8 @@ def build_datalists(
         raise DatasetError(
             f"label_fraction is {label_fraction}; expected a number above 0 and up to 1, e.g. 0.1 for 10 %"
         )
-    sample = dataset_dir is None or str(dataset_dir) == ""
+    dataset_dir = dataset_dir or studies_of_the_server()
+    sample = not dataset_dir
     root = _make_sample(sample_dir or SAMPLE_DIR) if sample else Path(os.path.expanduser(str(dataset_dir)))
     thinning = {"frames_per_second": video_frames_per_second, "near_duplicate": near_duplicate}
     found = expand_media(read_dataset(root), **thinning)
@@ -88,6 +91,15 @@ def build_datalists(
             warnings=[*report.warnings, *of_groups, *of_pictures],
         )
     return sections
+
+
+def studies_of_the_server() -> str:
+    """The folder that MONAI_LABEL_STUDIES names, "" where it is unset or no folder of this machine (a DICOMweb URL)."""
+    studies = os.environ.get("MONAI_LABEL_STUDIES", "")
+    if not studies or not Path(studies).is_dir():
+        return ""
+    logger.info("no dataset_dir given: using %s, the folder that MONAI_LABEL_STUDIES names", studies)
+    return studies
 
 
 def _unlabeled_items(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,9 @@ from scripts.data.errors import DatasetError, listing
 from scripts.data.layouts import Item
 from scripts.io.errors import MediaError
 from scripts.io.frame_address import join_address, split_address
+from scripts.io.label_volume import is_volume, open_labels
 from scripts.io.media import MediaFile, frame_rate_of, media_type, open_media
+from scripts.io.picture_geometry import picture_orientation
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +33,10 @@ def expand_media(
 ) -> dict[str, list[Item]]:
     """Replace each file of several frames by items of single frames, {"image": "clip.mp4#12", ...}, all of one group.
 
-    Frames that have a mask ("frame_labels" of the item, {frame: path}) are all taken; of the others, which are
-    unlabelled, `frames_per_second` of a video and all of a DICOM stack or volume are looked at, and those that are near
-    duplicates of one already taken are left out. Files of one frame, and files that cannot be opened, pass unchanged:
-    the check of all files reports the latter together.
+    Frames that have a mask ("frame_labels" of the item, {frame: path}; or a "label" that is a volume of as many frames)
+    are all taken. Of the others, which are unlabelled, `frames_per_second` of a video and all of a DICOM stack or
+    volume are looked at, and those that are near duplicates of one already taken are left out. Files of one frame, and
+    files that cannot be opened, pass unchanged: the check of all files reports the latter together.
 
     Args:
         frames_per_second: how many frames of each second of video are looked at.
@@ -41,7 +44,9 @@ def expand_media(
             two frames count as the same; 0 keeps all.
 
     Raises:
-        DatasetError: a mask for a file of several frames that does not say which; frame numbers that are not there.
+        DatasetError: a mask for a file of several frames that does not say which; frame numbers that are not there; a
+            label volume of another number of frames, or of a picture that is turned by its EXIF orientation.
+        MediaError: a label volume that cannot be read.
         ValueError: numbers that make no sense.
     """
     if frames_per_second <= 0 or near_duplicate < 0:
@@ -58,11 +63,17 @@ def expand_media(
 
 def _expand(item: Item, frames_per_second: float, near_duplicate: float) -> list[Item]:
     path, index = split_address(item["image"])
-    if index is not None or media_type(path) in ("picture", None):
+    kind = media_type(path)
+    if index is not None or kind is None:
         return [item]
     try:
         media = open_media(path)
+        turned = _has_label_volume(item) and kind == "picture" and picture_orientation(path) != 1
     except MediaError:
+        return [item]
+    if _has_label_volume(item):
+        item = _spread_labels(item, path, len(media), turned)
+    if kind == "picture":
         return [item]
     labels = {int(number): label for number, label in item.get("frame_labels", {}).items()}
     if missing := sorted(number for number in labels if number >= len(media)):
@@ -89,6 +100,32 @@ def _expand(item: Item, frames_per_second: float, near_duplicate: float) -> list
     if broken:
         logger.warning("%s: %d frames do not decode and are left out", item["file"], broken)
     return [_frame_item(item, number, labels.get(number)) for number in chosen]
+
+
+def _has_label_volume(item: Item) -> bool:
+    """Whether the item's label is a volume as a whole, not one frame of it."""
+    return "label" in item and is_volume(item["label"])
+
+
+def _spread_labels(item: Item, path: Path, frames: int, turned: bool) -> Item:
+    """A label volume of several frames becomes "frame_labels", frame k of it for frame k of the image."""
+    label = item["label"]
+    if turned:
+        raise DatasetError(
+            f"{label}: a label volume for {path}, which is turned by its EXIF orientation; programs that make label "
+            "volumes show it as stored, so they do not match: save the picture upright (ImageMagick: -auto-orient) and "
+            "draw the label again"
+        )
+    found = len(open_labels(label))
+    if found != frames:
+        raise DatasetError(
+            f"{label} has {found} frames, its image {path} has {frames}; expected as many: save the label of the whole "
+            "image, at its size"
+        )
+    if frames == 1:
+        return item
+    spread = {number: join_address(label, number) for number in range(frames)}
+    return {**{key: value for key, value in item.items() if key != "label"}, "frame_labels": spread}
 
 
 def choose_frames(

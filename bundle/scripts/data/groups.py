@@ -14,7 +14,7 @@ from scripts.io.picture import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
-_SUFFIXES = (".nii.gz", *IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *DICOM_SUFFIXES, *VOLUME_SUFFIXES)
+_SUFFIXES = (".nii.gz", ".seg.nrrd", *IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *DICOM_SUFFIXES, *VOLUME_SUFFIXES)
 GROUP_COLUMNS = ("group", "patient")  # the first that the header has
 
 

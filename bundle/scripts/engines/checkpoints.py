@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,11 +30,23 @@ class RunCheckpoint:
         run: the run directory; its last.pt is restored if it is resuming.
         evaluator: its state holds the key metric; None = the last epoch is the best.
         key_metric: name of the figure, larger is better.
+        ships: "best" = model.pt holds the best epoch on validation; "last" = the last one, whatever its figure.
+
+    Raises:
+        ValueError: another word for ``ships``.
     """
 
-    def __init__(self, run: RunDirectory, evaluator: Engine | None = None, key_metric: str = "val_dice") -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        evaluator: Engine | None = None,
+        key_metric: str = "val_dice",
+        ships: Literal["best", "last"] = "best",
+    ) -> None:
+        if ships not in ("best", "last"):
+            raise ValueError(f"shipped_epoch is {ships!r}; expected 'best' or 'last'.")
         self.run = run
-        self.evaluator = evaluator
+        self.evaluator = evaluator if ships == "best" else None
         self.key_metric = key_metric
         self.best_value = float("-inf")
         self.best_epoch = 0

@@ -8,22 +8,19 @@ Pictures and videos that are not DICOM are refused: what their metadata hold is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydicom import Dataset, FileMetaDataset, dcmread
-from pydicom.uid import UID
-
 from scripts.io.burnt_in import Rectangle, black_out, check_rectangles
 from scripts.io.deidentify_tags import UidMapping, clean_header
-from scripts.io.dicom_header import open_dicom
+from scripts.io.dicom_copies import dicom_files, read_whole, save_copy
 from scripts.io.dicom_reader import DicomFile
 from scripts.io.dicom_values import values_as_they_are
 from scripts.io.errors import MediaError
 from scripts.io.media import media_type
 from scripts.io.table import Table
-from scripts.io.writers import OutputError, ensure_writable, whole_file
+from scripts.io.writers import OutputError, ensure_writable
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +29,6 @@ _WARNING = (
     "the pixels were not searched for text, faces or names: look at every picture before it leaves the clinic "
     "(Burned In Annotation says YES)"
 )
-_NAMED = 5  # files that a message lists
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ def deidentify_folder(
     dataset_dir, output_dir = Path(dataset_dir), Path(output_dir)
     if output_dir.resolve().is_relative_to(dataset_dir.resolve()):
         raise OutputError(f"{output_dir}: inside the folder that is read; give an output_dir elsewhere")
-    sources = list(_dicom_files(dataset_dir))
+    sources = list(dicom_files(dataset_dir, "de-identified"))
     if output_dir.is_dir() and any(output_dir.iterdir()):
         raise OutputError(f"{output_dir}: not empty; give a new output_dir, so that old and new copies do not mix")
     ensure_writable(output_dir)
@@ -126,28 +122,6 @@ def deidentify_folder(
     return result
 
 
-def _dicom_files(folder: Path) -> Iterator[Path]:
-    """DICOM files in the order of their names. Raises MediaError when there is none, or anything but DICOM."""
-    if not folder.is_dir():
-        raise MediaError(f"{folder}: no such folder; give the folder of the DICOM files")
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-    foreign = [
-        path.relative_to(folder).as_posix() for path in files if media_type(path) in ("picture", "video", "volume")
-    ]
-    if foreign:
-        listed = ", ".join(foreign[:_NAMED]) + (" ..." if len(foreign) > _NAMED else "")
-        raise MediaError(
-            f"{folder}: {len(foreign)} files are not DICOM ({listed}); only DICOM can be de-identified here: move the "
-            "others away, or convert them"
-        )
-    found = [path for path in files if media_type(path) == "DICOM" and path.name.upper() != "DICOMDIR"]
-    if not found:
-        raise MediaError(f"{folder}: no DICOM file in it; give the folder of the DICOM files")
-    if len(found) < len(files):
-        logger.warning("%s: %d files that are no DICOM pictures are left out", folder, len(files) - len(found))
-    return iter(found)
-
-
 def _copy(
     source: Path, target: Path, blackout: Sequence[Rectangle], mapping: UidMapping, pixels_checked: bool
 ) -> Deidentified:
@@ -157,39 +131,14 @@ def _copy(
         raise OutputError(f"{target}: it is the source itself; give another target")
     with values_as_they_are(), DicomFile(source) as media:  # it finds out whether the file is whole
         check_rectangles(blackout, media.height, media.width, str(source))
-        dataset = _read(source)
+        dataset = read_whole(source)
         syntax = black_out(dataset, media, blackout) if blackout else media.transfer_syntax
         clean_header(dataset, mapping)
         dataset.BurnedInAnnotation = "NO" if pixels_checked else "YES"
-        _save(target, dataset, syntax)
+        save_copy(target, dataset, syntax)
         return Deidentified(
             target.name, len(media), media.height, media.width, tuple(blackout), dataset.BurnedInAnnotation
         )
-
-
-def _read(source: Path) -> Dataset:
-    try:
-        with open_dicom(source) as stream:
-            return dcmread(stream, force=True)
-    except MediaError:
-        raise
-    except Exception as error:  # its text may hold values of the header
-        raise MediaError(
-            f"{source}: cannot be read as DICOM ({type(error).__name__}); copy it again from its source"
-        ) from None
-
-
-def _save(target: Path, dataset: Dataset, syntax: UID) -> None:
-    for _ in dataset.iterall():  # decode all values, by the source's byte order and character set
-        pass
-    plain = Dataset()  # without the source's File Meta, preamble and name
-    plain.update(dataset)
-    plain.file_meta = FileMetaDataset()
-    plain.file_meta.TransferSyntaxUID = syntax
-    plain.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    plain.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    with whole_file(target) as partial:
-        plain.save_as(partial, enforce_file_format=True)
 
 
 def _table(written: Sequence[Deidentified]) -> Table:

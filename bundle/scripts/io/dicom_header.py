@@ -16,6 +16,7 @@ from pydicom.uid import (
 )
 
 from scripts.io.errors import HEAD_BYTES, MediaError
+from scripts.io.pydicom_compat import encoding_of
 
 # pydicom's warnings about values quote them, and in a damaged file all that follows: patient data in logs.
 config.settings.reading_validation_mode = config.IGNORE
@@ -62,7 +63,7 @@ def read_header(stream: BinaryIO, name: str) -> tuple[Dataset, UID]:
         if stated:
             syntax = UID(str(stated))
         else:
-            implicit, little_endian = dataset.original_encoding
+            implicit, little_endian = encoding_of(dataset)
             syntax = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
             dataset.file_meta.TransferSyntaxUID = syntax = ImplicitVRLittleEndian if implicit else syntax
         if syntax == DeflatedExplicitVRLittleEndian:

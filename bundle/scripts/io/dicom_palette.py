@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.pixels import apply_color_lut
 
 from scripts.io.dicom_header import value_of
 from scripts.io.errors import MediaError
+from scripts.io.pydicom_compat import apply_color_lut
 
 _COLOURS = ("Red", "Green", "Blue")
 

@@ -10,13 +10,14 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 from pydicom import Dataset
-from pydicom.encaps import encapsulate
-from pydicom.pixels import get_decoder
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGBaseline8Bit, JPEGExtended12Bit
 
 from scripts.io.dicom_header import value_of, whole_number
 from scripts.io.dicom_palette import Palette
 from scripts.io.errors import MediaError
+from scripts.io.pydicom_compat import can_decode
+from scripts.io.pydicom_compat import decode_compressed as decode_by_pydicom
+from scripts.io.pydicom_compat import decode_native as decode_native_by_pydicom
 
 logger = logging.getLogger(__name__)
 # pydicom logs a traceback for each plug-in that fails; what failed and why is raised here.
@@ -139,11 +140,8 @@ def require_decoder(transfer_syntax: UID, name: str) -> None:
     """Raise MediaError, naming the transfer syntax and the package to install, where nothing here can decode it."""
     if is_video(transfer_syntax) or transfer_syntax in _JPEG:
         return  # PyAV and Pillow are required packages
-    try:
-        if get_decoder(transfer_syntax).is_available:
-            return
-    except NotImplementedError:
-        pass
+    if can_decode(transfer_syntax):
+        return
     known = transfer_syntax.name if transfer_syntax.name != transfer_syntax else "unknown to pydicom"
     package = _PACKAGES.get(transfer_syntax)
     cure = (
@@ -157,17 +155,15 @@ def require_decoder(transfer_syntax: UID, name: str) -> None:
 
 def decode_native(layout: PixelFormat, stream: BinaryIO, vr: str, index: int, frames: int) -> np.ndarray:
     """Frame `index` of uncompressed pixel data -> (H, W) or (H, W, 3), colour as RGB; the stream is at the value."""
-    decoder = get_decoder(layout.transfer_syntax)
-    return decoder.as_array(stream, index=index, **layout.options(frames), pixel_vr=vr)[0]
+    options = layout.options(frames)
+    return decode_native_by_pydicom(layout.transfer_syntax, stream, vr, index, layout.native_frame_bytes, options)
 
 
 def decode_compressed(layout: PixelFormat, encoded: bytes) -> np.ndarray:
     """One compressed frame -> (H, W) or (H, W, 3), colour as RGB. Raises whatever its decoder does."""
     if layout.transfer_syntax in _JPEG:
         return _decode_jpeg(layout, encoded)
-    decoder = get_decoder(layout.transfer_syntax)
-    wrapped = encapsulate([encoded], has_bot=False)
-    return decoder.as_array(wrapped, index=0, validate=False, **layout.options(1))[0]
+    return decode_by_pydicom(layout.transfer_syntax, encoded, layout.options(1))
 
 
 def _decode_jpeg(layout: PixelFormat, encoded: bytes) -> np.ndarray:

@@ -32,6 +32,7 @@ from scripts.io.dicom_pixels import (
     to_rgb,
 )
 from scripts.io.errors import MediaError
+from scripts.io.pydicom_compat import is_encapsulated
 
 if TYPE_CHECKING:
     from scripts.io.video_reader import VideoFile
@@ -150,13 +151,13 @@ class DicomFile:
         self._start = self._stream.tell()
         file_bytes = self._stream.seek(0, io.SEEK_END)
         self._stream.seek(self._start)
-        if syntax.is_encapsulated != (length == UNDEFINED_LENGTH):
+        if is_encapsulated(syntax) != (length == UNDEFINED_LENGTH):
             kind = "compressed" if length == UNDEFINED_LENGTH else "uncompressed"
             raise MediaError(
                 f"{name}: the pixel data are {kind}, transfer syntax {syntax} ({syntax.name}) says otherwise; the "
                 "header is wrong: export the file again from its source"
             )
-        if syntax.is_encapsulated:
+        if is_encapsulated(syntax):
             fragments, offsets = read_fragments(self._stream, file_bytes, name)
             if self.is_video:
                 self._fragments = [fragments]
@@ -178,7 +179,7 @@ class DicomFile:
             )
 
     def _decode(self, index: int) -> np.ndarray:
-        if not self.transfer_syntax.is_encapsulated:
+        if not is_encapsulated(self.transfer_syntax):
             self._stream.seek(self._start)
             return decode_native(self._format, self._stream, self._vr, index, self._frames)
         parts = []

@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image
 
 from scripts.io.errors import MediaError
+from scripts.io.frame_address import split_address
 from scripts.io.image_reader import RGBReader, media_metadata
+from scripts.io.label_volume import distinct_values, is_volume, open_labels
 from scripts.io.picture import load_upright
 
 logger = logging.getLogger(__name__)
@@ -22,7 +24,7 @@ ValueMap = Mapping[int | str, int]
 
 
 def read_mask(path: str | PathLike[str], value_map: ValueMap | None = None) -> np.ndarray:
-    """Read one mask file -> (H, W) uint8 class index, upright; 0 = background.
+    """Read one mask -> (H, W) uint8 class index, upright; 0 = background.
 
     Without `value_map` the mask is binary, 1 = lesion:
     1. One channel is made first. Colour: the strongest of R, G, B; a palette by its colours, or by its index when two
@@ -33,11 +35,17 @@ def read_mask(path: str | PathLike[str], value_map: ValueMap | None = None) -> n
     4. Nothing above the threshold: a lossless file with three or more values probably holds class indices, and is
        refused; a lossy one is empty below 32 (logged), lesion = the larger of exactly two values, and else refused.
 
-    `value_map` {pixel value: class 0..255} (keys may be strings, as JSON has them) replaces all of this: grey value,
-    palette index, or 0/255 of a bilevel file. A value that is not in the map is an error.
+    A label volume (NIfTI, NRRD; one frame of it: `labels.nii.gz#3`, the number may be left out where it has one alone)
+    holds 0 and at most one other value, which is lesion, over all its frames.
 
-    Raises MediaError for these, and as load_upright does.
+    `value_map` {pixel value: class 0..255} (keys may be strings, as JSON has them) replaces all of this: grey value,
+    palette index, 0/255 of a bilevel file, or label. A value that is not in the map is an error.
+
+    Raises MediaError for these, and as load_upright and LabelVolume do.
     """
+    file, index = split_address(path)
+    if is_volume(file):
+        return _read_label(file, index, value_map)
     image = load_upright(path)
     if value_map is not None:
         return _map_values(_stored_values(image, path), value_map, path)
@@ -45,6 +53,25 @@ def read_mask(path: str | PathLike[str], value_map: ValueMap | None = None) -> n
     if _is_lossy(image, path):
         return _binarise_lossy(values, path)
     return _binarise_lossless(values, path)
+
+
+def _read_label(path: Path, index: int | None, value_map: ValueMap | None) -> np.ndarray:
+    """One frame of a label volume -> (H, W) uint8 class index."""
+    volume = open_labels(path)
+    if index is None and len(volume) != 1:
+        raise MediaError(
+            f"{path}: a label volume of {len(volume)} frames for one picture; say which frame: {path.name}#0 to "
+            f"#{len(volume) - 1}"
+        )
+    values = volume.frame(index or 0)
+    if value_map is not None:
+        return _map_values(values, value_map, path)
+    if sum(value != 0 for value in volume.values) > 1:
+        raise MediaError(
+            f"{path}: the label volume has the values {_some(volume.values)}, expected 0 and one other; say which are "
+            'lesion by a value_map such as {"0": 0, "1": 1, "2": 1}'
+        )
+    return (values != 0).astype(np.uint8)
 
 
 def _binarise_lossless(values: np.ndarray, path: str | PathLike[str]) -> np.ndarray:
@@ -153,10 +180,7 @@ def _is_lossy(image: Image.Image, path: str | PathLike[str]) -> bool:
 
 
 def _distinct(values: np.ndarray) -> list[int]:
-    """Sorted distinct values; for 8-bit by counting, ten times faster than sorting."""
-    if values.dtype == np.uint8:
-        return np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
-    return np.unique(values).tolist()
+    return distinct_values(values).tolist()
 
 
 def _some(values: Sequence[int]) -> str:

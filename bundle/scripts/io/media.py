@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from scripts.io.errors import DICOM_SUFFIXES, HEAD_BYTES, VIDEO_SUFFIXES, VOLUME
 from scripts.io.picture import IMAGE_SUFFIXES, load_upright, to_rgb8
 
 OPEN_FILES = 4  # kept open by each thread
+T = TypeVar("T")
 
 
 class MediaFile(Protocol):
@@ -87,15 +88,18 @@ def open_media(path: str | PathLike[str]) -> MediaFile:
     """
     path = Path(path)
     kind = media_type(path) or "picture"  # whose reader says what is wrong
-    if kind == "picture":
-        return PictureFile(path)
+    return PictureFile(path) if kind == "picture" else keep_open(path, _opener(kind))
+
+
+def keep_open(path: Path, opener: Callable[[Path], T]) -> T:
+    """`opener(path)`, or what it gave before, while this thread keeps it open. Raises MediaError."""
     if not path.is_file():
         raise MediaError(f"{path}: no such file; check the path, or take its row out of the datalist")
     stat = path.stat()
-    key = (str(path), stat.st_size, stat.st_mtime_ns)
+    key = (opener.__name__, str(path), stat.st_size, stat.st_mtime_ns)
     opened = _opened()
     if key not in opened:
-        opened[key] = _opener(kind)(path)
+        opened[key] = opener(path)
         while len(opened) > OPEN_FILES:
             opened.popitem(last=False)[1].close()
     opened.move_to_end(key)
@@ -126,7 +130,7 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def _opened() -> OrderedDict[tuple[str, int, int], MediaFile]:
+def _opened() -> OrderedDict[tuple[str, str, int, int], Any]:
     if not hasattr(_local, "opened"):
         _local.opened = OrderedDict()
     return _local.opened

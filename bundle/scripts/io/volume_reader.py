@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
-import shutil
-import tempfile
-import zlib
 from os import PathLike
 from pathlib import Path
 from typing import Protocol
 
-import nibabel as nib
 import numpy as np
 
 from scripts.io.errors import MediaError
+from scripts.io.volume_file import NiftiFile, is_nrrd, read_nrrd, refuse_missing
 
 _COLOURS = 3
 _CURE = "save it as 8-bit RGB, or take it out of the input"
@@ -41,13 +37,8 @@ class VolumeFile:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
-        if not self.path.is_file():
-            found = "expected a NIfTI or NRRD file, found a folder" if self.path.is_dir() else "no such file"
-            raise MediaError(f"{self.path}: {found}; check the path")
-        if self.path.stat().st_size == 0:
-            raise MediaError(f"{self.path}: the file is empty (0 bytes); copy it again from its source or remove it")
-        nrrd = self.path.name.lower().endswith(".nrrd")
-        self._slices: _Slices = _NrrdSlices(self.path) if nrrd else _NiftiSlices(self.path)
+        refuse_missing(self.path)
+        self._slices: _Slices = _NrrdSlices(self.path) if is_nrrd(self.path) else _NiftiSlices(self.path)
         self.height, self.width, self._frames = self._slices.size
 
     def __len__(self) -> int:
@@ -81,29 +72,15 @@ class _Slices(Protocol):
 
 class _NiftiSlices:
     def __init__(self, path: Path) -> None:
-        self._unpacked = _unpack(path) if path.name.lower().endswith(".gz") else None
+        self._file = NiftiFile(path)
         try:
-            self._open(path, path if self._unpacked is None else Path(self._unpacked.name))
+            self._check(path)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, path: Path, file: Path) -> None:
-        try:
-            image = nib.load(file)
-        except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, OSError, ValueError) as error:
-            raise MediaError(
-                f"{path}: not a NIfTI file, or its header is damaged ({type(error).__name__}); copy it again from its "
-                "source, or give it the suffix of what it is"
-            ) from error
-        self._array = image.dataobj
-        shape, kind = tuple(self._array.shape), image.get_data_dtype()
-        needed = self._array.offset + int(np.prod(shape, dtype=np.int64)) * kind.itemsize
-        if file.stat().st_size < needed:
-            raise MediaError(
-                f"{path}: truncated: {needed} bytes expected, {file.stat().st_size} there; copy it again from "
-                "its source"
-            )
+    def _check(self, path: Path) -> None:
+        shape, kind = self._file.shape, self._file.kind
         self._structured = kind.names is not None  # ('R', 'G', 'B') or with 'A'
         spatial = shape if self._structured else shape[:-1]
         while len(spatial) > 3 and spatial[-1] == 1:
@@ -115,37 +92,20 @@ class _NiftiSlices:
         self._planar = len(spatial) == 2
 
     def read(self, index: int) -> np.ndarray:
-        values = np.asanyarray(self._array[:, :] if self._planar else self._array[:, :, index])
+        array = self._file.array
+        values = np.asanyarray(array[:, :] if self._planar else array[:, :, index])
         if self._structured:
             values = np.stack([values[channel] for channel in ("R", "G", "B")], axis=-1)
         height, width, _ = self.size
         return values.reshape(width, height, _COLOURS).swapaxes(0, 1)
 
     def close(self) -> None:
-        if self._unpacked is not None:
-            self._unpacked.close()
+        self._file.close()
 
 
 class _NrrdSlices:
     def __init__(self, path: Path) -> None:
-        import itk  # seconds to load: only who reads NRRD pays
-
-        # itk.imread fails for vectors where the lazy loading of its modules does; a reader of a given type does not.
-        try:
-            header = itk.NrrdImageIO.New(FileName=str(path))
-            header.ReadImageInformation()
-            components, dimensions = header.GetNumberOfComponents(), header.GetNumberOfDimensions()
-            number = itk.UC if header.GetComponentType() == itk.CommonEnums.IOComponent_UCHAR else itk.F
-            image = itk.VectorImage[number, 3] if components > 1 else itk.Image[number, max(2, min(4, dimensions))]
-            reader = itk.ImageFileReader[image].New(FileName=str(path), ImageIO=header)
-            reader.Update()
-        except RuntimeError as error:  # ITK's text has many lines, the last one is the reason
-            lines = str(error).strip().splitlines()
-            raise MediaError(
-                f"{path}: not an NRRD file that can be read ({lines[-1].strip()}); truncated or damaged: copy it again "
-                "from its source"
-            ) from error
-        values = itk.array_from_image(reader.GetOutput())  # axes reversed: (D, H, W, components)
+        values, components = read_nrrd(path)  # axes reversed: (D, H, W, components)
         if components in (_COLOURS, _COLOURS + 1):
             values = values[..., :_COLOURS]
         elif values.shape[-1] != _COLOURS and values.shape[0] == _COLOURS:
@@ -166,24 +126,6 @@ class _NrrdSlices:
 def _not_rgb(path: Path, kind: str, shape: tuple[int, ...], dtype: np.dtype, expected: str) -> MediaError:
     found = f"{kind} of shape {shape} and type {dtype}"
     return MediaError(f"{path}: {found} holds no RGB pictures; expected {expected}: {_CURE}")
-
-
-def _unpack(path: Path) -> tempfile._TemporaryFileWrapper:
-    """Unpack .nii.gz into a temporary file: slices of a packed one are read by unpacking from its start each time."""
-    target = tempfile.NamedTemporaryFile(suffix=".nii")
-    try:
-        with gzip.open(path) as packed:
-            shutil.copyfileobj(packed, target, 1 << 20)
-        target.flush()
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        target.close()
-        raise MediaError(
-            f"{path}: truncated, damaged or not packed by gzip ({error}); copy it again from its source"
-        ) from error
-    except BaseException:
-        target.close()
-        raise
-    return target
 
 
 def _to_uint8(values: np.ndarray, name: str) -> np.ndarray:

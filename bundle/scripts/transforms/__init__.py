@@ -1,8 +1,18 @@
 """Item -> tensor -> views: resizing to the network's size and back, random views, mixing, smoothing in time."""
 
+from scripts.transforms.frames import LesionMasksd
 from scripts.transforms.mixing import CutMix
 from scripts.transforms.resizing import RecordSized, ResizeTo, RestoreLesionProbabilityd
 from scripts.transforms.smoothing import SmoothInTimed
 from scripts.transforms.views import View, view
 
-__all__ = ["CutMix", "RecordSized", "ResizeTo", "RestoreLesionProbabilityd", "SmoothInTimed", "View", "view"]
+__all__ = [
+    "CutMix",
+    "LesionMasksd",
+    "RecordSized",
+    "ResizeTo",
+    "RestoreLesionProbabilityd",
+    "SmoothInTimed",
+    "View",
+    "view",
+]

@@ -85,12 +85,18 @@ class RestoreLesionProbabilityd(MapTransform):
         result = dict(data)
         size = [int(side) for side in result[self.size_key]]
         for key in self.key_iterator(result):
-            logits = torch.as_tensor(result[key]).as_subclass(torch.Tensor).float() / self.temperature
-            if len(logits) == 2:  # half the pixels to interpolate; the same, since interpolation is linear
-                logits = logits[1:] - logits[:1]
-            logits = functional.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)
-            result[key] = logits[0].sigmoid_() if logits.shape[1] == 1 else lesion_probability(logits)
+            logits = torch.as_tensor(result[key]).as_subclass(torch.Tensor)
+            result[key] = restore_probability(logits[None], size, self.temperature)
         return result
+
+
+def restore_probability(logits: torch.Tensor, size: Sequence[int], temperature: float = 1.0) -> torch.Tensor:
+    """Logits (B, C, h, w) -> lesion probability (B, H, W), 0..1, at size [H, W]; the input is left as it is."""
+    logits = logits.float() / temperature
+    if logits.shape[1] == 2:  # half the pixels to interpolate; the same, since interpolation is linear
+        logits = logits[:, 1:] - logits[:, :1]
+    logits = functional.interpolate(logits, size=list(size), mode="bilinear", align_corners=False)
+    return logits[:, 0].sigmoid_() if logits.shape[1] == 1 else lesion_probability(logits)
 
 
 def lesion_probability(logits: torch.Tensor) -> torch.Tensor:

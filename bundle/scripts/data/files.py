@@ -1,0 +1,86 @@
+"""The files of a folder and what is known of them by name: kind, stem, group."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from scripts.data.errors import DatasetError, listing
+from scripts.data.groups import read_groups, without_suffix
+from scripts.io.media import media_type
+
+logger = logging.getLogger(__name__)
+
+Item = dict[str, Any]
+MASK_KINDS = ("picture", "volume")
+DATASTORE = "datastore_v2.json"  # MONAI Label's list of images, beside them
+_NO_DATA = ("Thumbs.db", "desktop.ini")
+_NO_DATA_SUFFIXES = (".csv",)
+
+
+def make_item(root: Path, folder: Path, file: str, groups: dict[str, str]) -> Item:
+    """Item of a file of `folder`; "file" is relative to `root`, and the group where none is known."""
+    path = folder / file
+    relative = Path(os.path.relpath(path, root)).as_posix()
+    return {"image": str(path), "file": relative, "group": groups.get(file, relative)}
+
+
+def find_groups(table: Path, files: list[str], folder: str) -> dict[str, str]:
+    """{file: group} by a table where there is one, else by sub-folder; a file of no group is not in it."""
+    if table.is_file():
+        return read_groups(table, files, folder)
+    # images/patient1/frame.png: the subfolder is the only hint at what belongs together
+    return {file: parent for file in files if (parent := PurePosixPath(file).parent.as_posix()) != "."}
+
+
+def by_stem(folder: Path, files: list[str]) -> dict[str, str]:
+    """{path without extension: file}; two files of one stem could not be told apart."""
+    found: dict[str, str] = {}
+    for file in files:
+        stem = without_suffix(file)
+        if stem in found:
+            raise DatasetError(
+                f"{folder}: {found[stem]} and {file} have the same name but for the extension; rename or remove one"
+            )
+        found[stem] = file
+    return found
+
+
+def media_files(folder: Path) -> list[str]:
+    """Posix paths of the pictures, videos, DICOM files and volumes below `folder`, sorted."""
+    return sorted(find_files(folder))
+
+
+def find_files(folder: Path, below: bool = True) -> dict[str, str]:
+    """{posix path: "picture", "video", "DICOM" or "volume"} in `folder`, and below it; other files are logged.
+
+    Left out without a word are hidden files and folders, tables, and what operating systems leave behind; where
+    sub-folders are not looked into, JSON too, which is MONAI Label's own.
+    """
+    known = _NO_DATA_SUFFIXES if below else (*_NO_DATA_SUFFIXES, ".json")
+    found: dict[str, str] = {}
+    ignored: list[str] = []
+    for directory, names, files in os.walk(folder, followlinks=True):
+        names[:] = sorted(name for name in names if below and not name.startswith((".", "__MACOSX")))
+        if DATASTORE in files and "labels" in names:  # masks are no pictures
+            logger.info("%s: a studies folder of MONAI Label; its labels/ is left out of the pictures", directory)
+            names.remove("labels")
+        for name in files:
+            path = Path(directory, name)
+            if name.startswith(".") or name in _NO_DATA or path.suffix.lower() in known:
+                continue
+            kind = media_type(path)
+            if kind is None:
+                ignored.append(str(path))
+            else:
+                found[path.relative_to(folder).as_posix()] = kind
+    if ignored:
+        logger.warning(
+            "%d files in %s are not pictures, videos or DICOM and are ignored:%s",
+            len(ignored),
+            folder,
+            listing(sorted(ignored)),
+        )
+    return found

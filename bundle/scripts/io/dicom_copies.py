@@ -1,0 +1,76 @@
+"""DICOM files -> changed copies: the files of a folder, a whole dataset, and a copy written whole or not at all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydicom import Dataset, FileMetaDataset, dcmread
+from pydicom.uid import UID
+
+from scripts.io.dicom_header import open_dicom
+from scripts.io.errors import MediaError
+from scripts.io.media import media_type
+from scripts.io.writers import whole_file
+
+logger = logging.getLogger(__name__)
+
+_NAMED = 5  # files that a message lists
+
+
+def dicom_files(folder: Path, task: str) -> Iterator[Path]:
+    """DICOM files of a folder and its sub-folders, in the order of their names.
+
+    Args:
+        folder: of DICOM pictures alone.
+        task: what only DICOM can be, for the message: "de-identified".
+
+    Raises:
+        MediaError: there is none, or pictures, videos or volumes among them.
+    """
+    if not folder.is_dir():
+        raise MediaError(f"{folder}: no such folder; give the folder of the DICOM files")
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    foreign = [
+        path.relative_to(folder).as_posix() for path in files if media_type(path) in ("picture", "video", "volume")
+    ]
+    if foreign:
+        listed = ", ".join(foreign[:_NAMED]) + (" ..." if len(foreign) > _NAMED else "")
+        raise MediaError(
+            f"{folder}: {len(foreign)} files are not DICOM ({listed}); only DICOM can be {task} here: move the "
+            "others away, or convert them"
+        )
+    found = [path for path in files if media_type(path) == "DICOM" and path.name.upper() != "DICOMDIR"]
+    if not found:
+        raise MediaError(f"{folder}: no DICOM file in it; give the folder of the DICOM files")
+    if len(found) < len(files):
+        logger.warning("%s: %d files that are no DICOM pictures are left out", folder, len(files) - len(found))
+    return iter(found)
+
+
+def read_whole(source: Path) -> Dataset:
+    """The whole dataset of a file. Raises MediaError, whose message quotes no value."""
+    try:
+        with open_dicom(source) as stream:
+            return dcmread(stream, force=True)
+    except MediaError:
+        raise
+    except Exception as error:  # its text may hold values of the header
+        raise MediaError(
+            f"{source}: cannot be read as DICOM ({type(error).__name__}); copy it again from its source"
+        ) from None
+
+
+def save_copy(target: Path, dataset: Dataset, syntax: UID) -> None:
+    """Write a dataset without its source's File Meta, preamble and name. Raises OutputError."""
+    for _ in dataset.iterall():  # decode all values, by the source's byte order and character set
+        pass
+    plain = Dataset()
+    plain.update(dataset)
+    plain.file_meta = FileMetaDataset()
+    plain.file_meta.TransferSyntaxUID = syntax
+    plain.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    plain.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    with whole_file(target) as partial:
+        plain.save_as(partial, enforce_file_format=True)

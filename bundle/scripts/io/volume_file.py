@@ -1,0 +1,114 @@
+"""NIfTI and NRRD files -> their numbers, whatever these mean."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import tempfile
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from scripts.io.errors import MediaError
+
+
+def is_nrrd(path: Path) -> bool:
+    """Whether the name is that of an NRRD file; else it is taken for NIfTI."""
+    return path.name.lower().endswith(".nrrd")
+
+
+def refuse_missing(path: Path) -> None:
+    """Raise MediaError where `path` is no file, or an empty one."""
+    if not path.is_file():
+        found = "expected a NIfTI or NRRD file, found a folder" if path.is_dir() else "no such file"
+        raise MediaError(f"{path}: {found}; check the path")
+    if path.stat().st_size == 0:
+        raise MediaError(f"{path}: the file is empty (0 bytes); copy it again from its source or remove it")
+
+
+class NiftiFile:
+    """An open NIfTI file, .nii or .nii.gz (unpacked to a temporary file once).
+
+    Attributes:
+        array: what is sliced is read (nibabel's ArrayProxy, scaled as the header says). shape: of it.
+        kind: number type that the file stores.
+
+    Raises:
+        MediaError: not NIfTI, damaged or truncated.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._unpacked = _unpack(path) if path.name.lower().endswith(".gz") else None
+        try:
+            self._open(path, path if self._unpacked is None else Path(self._unpacked.name))
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, path: Path, file: Path) -> None:
+        try:
+            image = nib.load(file)
+        except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, OSError, ValueError) as error:
+            raise MediaError(
+                f"{path}: not a NIfTI file, or its header is damaged ({type(error).__name__}); copy it again from its "
+                "source, or give it the suffix of what it is"
+            ) from error
+        self.array = image.dataobj
+        self.shape, self.kind = tuple(self.array.shape), image.get_data_dtype()
+        needed = self.array.offset + int(np.prod(self.shape, dtype=np.int64)) * self.kind.itemsize
+        if file.stat().st_size < needed:
+            raise MediaError(
+                f"{path}: truncated: {needed} bytes expected, {file.stat().st_size} there; copy it again from "
+                "its source"
+            )
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._unpacked is not None:
+            self._unpacked.close()
+
+
+def read_nrrd(path: Path) -> tuple[NDArray, int]:
+    """Read an NRRD file -> (values, components a pixel), axes reversed: (D, H, W) or (D, H, W, components).
+
+    8-bit files come as uint8, others as float32 (whole numbers up to 2^24 unchanged). Raises MediaError.
+    """
+    import itk  # seconds to load: only who reads NRRD pays
+
+    # itk.imread fails for vectors where the lazy loading of its modules does; a reader of a given type does not.
+    try:
+        header = itk.NrrdImageIO.New(FileName=str(path))
+        header.ReadImageInformation()
+        components, dimensions = header.GetNumberOfComponents(), header.GetNumberOfDimensions()
+        number = itk.UC if header.GetComponentType() == itk.CommonEnums.IOComponent_UCHAR else itk.F
+        image = itk.VectorImage[number, 3] if components > 1 else itk.Image[number, max(2, min(4, dimensions))]
+        reader = itk.ImageFileReader[image].New(FileName=str(path), ImageIO=header)
+        reader.Update()
+    except RuntimeError as error:  # ITK's text has many lines, the last one is the reason
+        lines = str(error).strip().splitlines()
+        raise MediaError(
+            f"{path}: not an NRRD file that can be read ({lines[-1].strip()}); truncated or damaged: copy it again "
+            "from its source"
+        ) from error
+    return itk.array_from_image(reader.GetOutput()), components
+
+
+def _unpack(path: Path) -> tempfile._TemporaryFileWrapper:
+    """Unpack .nii.gz into a temporary file: slices of a packed one are read by unpacking from its start each time."""
+    target = tempfile.NamedTemporaryFile(suffix=".nii")
+    try:
+        with gzip.open(path) as packed:
+            shutil.copyfileobj(packed, target, 1 << 20)
+        target.flush()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        target.close()
+        raise MediaError(
+            f"{path}: truncated, damaged or not packed by gzip ({error}); copy it again from its source"
+        ) from error
+    except BaseException:
+        target.close()
+        raise
+    return target

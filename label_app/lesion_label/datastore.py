@@ -1,0 +1,178 @@
+"""MONAI Label's folder datastore with its holes closed: ids stay inside the folder, nothing is half written."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
+from monailabel.interfaces.exception import ImageNotFoundException, MONAILabelError, MONAILabelException
+
+from scripts.io.atomic import write_text
+from scripts.io.errors import DICOM_SUFFIXES, VOLUME_SUFFIXES
+from scripts.io.picture import IMAGE_SUFFIXES
+
+logger = logging.getLogger(__name__)
+
+_ID = re.compile(r"[^/\\\x00-\x1f]{1,200}")
+INCOMING = ".incoming"  # files on their way to their final name
+_TAG = re.compile(r"[A-Za-z0-9_\-]{1,64}")
+_BOTH_CASES = [text for suffix in (*IMAGE_SUFFIXES, *DICOM_SUFFIXES) for text in (suffix, suffix.upper())]
+#: files that MONAI Label lists as images or labels; the longer of two endings first, so that it wins
+EXTENSIONS = [f"*{suffix}" for suffix in sorted({*_BOTH_CASES, ".nii.gz", *VOLUME_SUFFIXES}, key=len, reverse=True)]
+
+
+class InvalidIdError(MONAILabelException):
+    """An id or tag that is no plain name."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(MONAILabelError.INVALID_INPUT, message)
+
+
+def check_id(value: str, kind: str = "image id") -> str:
+    """Return an id that is a plain file name. Raises InvalidIdError: path separators, "..", control characters."""
+    if not _ID.fullmatch(value) or value.strip(". ") == "" or value.startswith("."):
+        raise InvalidIdError(f"{kind} {value[:80]!r}: expected a plain name without '/', '\\' or a dot in front")
+    return value
+
+
+def check_tag(value: str) -> str:
+    """Return a label tag of letters, digits, '_' and '-'. Raises InvalidIdError."""
+    if not _TAG.fullmatch(value):
+        raise InvalidIdError(f"label tag {value[:80]!r}: expected letters, digits, '_' and '-'")
+    return value
+
+
+class SafeWrites:
+    """Mixin for LocalDatastore and its children: checked ids, files renamed into place, a broken index rebuilt.
+
+    The index (datastore_v2.json) is written by open-and-write in MONAI Label 0.8.5: a kill in between leaves half a
+    file, with which the server does not start again. Here it is renamed into place; an index that is broken all the
+    same is set aside and rebuilt from the files, in which all images and labels are.
+    """
+
+    _write_lock = threading.RLock()
+
+    def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
+        try:
+            super()._init_from_datastore_file(throw_exception=True)
+        except ValueError as error:
+            path = Path(self._datastore_config_path)
+            if not throw_exception:
+                logger.error("%s cannot be read: %s", path.name, str(error).splitlines()[0])
+                return
+            aside = path.with_name(f"{path.name}.broken")
+            os.replace(path, aside)
+            logger.warning("%s was broken: set aside as %s and rebuilt from the files", path.name, aside.name)
+
+    def _update_datastore_file(self, lock: bool = True) -> None:
+        def write() -> None:
+            content = self._datastore.model_dump(exclude={"base_path"})
+            write_text(self._datastore_config_path, json.dumps(content, indent=2, default=str))
+            self._config_ts = os.stat(self._datastore_config_path).st_mtime
+
+        with self._write_lock:
+            if not lock:
+                write()
+                return
+            with FileLock(self._lock_file):
+                write()
+
+    def _to_id(self, file: str) -> tuple[str, str]:
+        for pattern in self._extensions:
+            suffix = pattern.removeprefix("*")
+            if file.endswith(suffix):  # 0.8.5 removes every occurrence of the suffix from the name
+                return file[: -len(suffix)], suffix
+        return super()._to_id(file)
+
+    def _reconcile_datastore(self) -> None:
+        with self._write_lock:  # called by the watching thread too
+            super()._reconcile_datastore()
+
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        with self._write_lock:
+            super().update_image_info(image_id, info)
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        found, suffix = self._to_id(os.path.basename(image_filename))
+        image_id = check_id(image_id or found)
+        self._check_suffix(image_filename)
+        known = self._datastore.objects.get(image_id)
+        if known is not None and known.image.ext != suffix:
+            raise InvalidIdError(
+                f"image {image_id}: there is already {image_id}{known.image.ext}; give the {suffix} file another id"
+            )
+        with self._write_lock, FileLock(self._lock_file):
+            self._place(image_filename, Path(self._datastore.image_path()) / f"{image_id}{suffix}")
+            info = {**(image_info or {}), "ts": int(time.time()), "name": f"{image_id}{suffix}"}
+            labels = {} if known is None else known.labels
+            entry = ImageLabelModel(image=DataModel(info=info, ext=suffix), labels=labels)
+            self._datastore.objects[image_id] = entry
+            self._update_datastore_file(lock=False)
+        return image_id
+
+    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        check_id(image_id)
+        check_tag(label_tag)
+        self._check_suffix(label_filename)
+        if image_id not in self._datastore.objects:
+            raise ImageNotFoundException(f"image {image_id} is not in the datastore; add it before its label")
+        _, suffix = self._to_id(os.path.basename(label_filename))
+        folder = Path(self._datastore.label_path(label_tag))
+        with self._write_lock, FileLock(self._lock_file):
+            self._place(label_filename, folder / f"{image_id}{suffix}")
+            for old in folder.iterdir():  # the label that it replaces, if that had another format
+                if self._to_id(old.name)[0] == image_id and old.name != f"{image_id}{suffix}":
+                    old.unlink()
+            info = {**(label_info or {}), "ts": int(time.time()), "name": f"{image_id}{suffix}"}
+            self._datastore.objects[image_id].labels[label_tag] = DataModel(info=info, ext=suffix)
+            self._update_datastore_file(lock=False)
+        return image_id
+
+    def _place(self, source: str, target: Path) -> None:
+        """Copy a file to its final name whole or not at all; the folder between is one that nobody lists."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        between = Path(self._datastore_path) / INCOMING / f"{uuid.uuid4().hex}"
+        between.parent.mkdir(exist_ok=True)
+        try:
+            with open(source, "rb") as reader, between.open("wb") as writer:
+                shutil.copyfileobj(reader, writer, 1 << 20)
+                writer.flush()
+                os.fsync(writer.fileno())
+            os.replace(between, target)
+        finally:
+            between.unlink(missing_ok=True)
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        check_id(label_id, "label id")
+        check_tag(label_tag)
+        super().remove_label(label_id, label_tag)
+        self.refresh()
+
+    def remove_image(self, image_id: str) -> None:
+        check_id(image_id)
+        super().remove_image(image_id)
+        self.refresh()
+
+    def _check_suffix(self, filename: str) -> None:
+        known = [pattern.removeprefix("*") for pattern in self._extensions]
+        if not any(filename.endswith(suffix) for suffix in known):
+            found = "".join(Path(filename).suffixes) or "no ending"
+            raise InvalidIdError(f"a file with {found!r}: expected one of {' '.join(sorted(known))}")
+
+
+class LesionDatastore(SafeWrites, LocalDatastore):
+    """A folder of pictures, DICOM files and RGB volumes; labels/final and labels/original hold masks."""
+
+    def __init__(self, studies: str, extensions: Sequence[str] = EXTENSIONS, auto_reload: bool = True) -> None:
+        super().__init__(studies, extensions=list(extensions), auto_reload=auto_reload)

@@ -1,0 +1,162 @@
+"""How much a label of each untouched image would teach: soft outputs of the network, kept beside its weights."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+
+from lesion_label.bundle import Bundle
+from lesion_label.requests import device_of
+from lesion_label.weights import WeightsError, WeightsStore
+from scripts.data.fingerprints import file_sha256
+from scripts.io.atomic import replacing
+from scripts.networks.checkpoints import load_weights
+
+logger = logging.getLogger(__name__)
+
+FILE = "scores.npz"
+COLD = "encoder only"  # in place of the weights' hash, where no network was trained yet
+
+
+@dataclass
+class Scores:
+    """What was found out about images, by their ids.
+
+    Attributes:
+        weights: SHA-256 of the weights that found it, or COLD.
+        rows: {id: {"score", "stratum", "lesion_share", "features", "error"}}.
+    """
+
+    weights: str = ""
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Scores:
+        """From a file; nothing where there is none or it cannot be read (it is made again)."""
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                columns = {name: content[name] for name in content.files}
+        except FileNotFoundError:
+            return cls()
+        except (OSError, ValueError, KeyError) as error:
+            logger.warning("%s cannot be read (%s): images are scored anew", path.name, error)
+            return cls()
+        names = [name for name in columns if name != "weights"]
+        lists = {name: list(columns[name]) if name == "features" else columns[name].tolist() for name in names}
+        found = zip(*lists.values(), strict=True)
+        return cls(
+            str(columns["weights"]), {row[names.index("id")]: dict(zip(names, row, strict=True)) for row in found}
+        )
+
+    def write(self, path: Path) -> None:
+        """To a file, whole or not at all."""
+        rows = [{"id": name, **row} for name, row in self.rows.items()]
+        width = max((len(row["features"]) for row in rows), default=0)
+        columns: dict[str, Any] = {"weights": np.array(self.weights)}
+        for name in ("id", "score", "stratum", "lesion_share", "error"):
+            columns[name] = np.array([row[name] for row in rows])
+        columns["features"] = np.zeros((len(rows), width), np.float32)
+        for position, row in enumerate(rows):
+            columns["features"][position, : len(row["features"])] = row["features"]
+        with replacing(path) as temporary:
+            np.savez(temporary, **columns)
+
+
+class LesionScoring(ScoringMethod):
+    """Scores images by the soft output of the network: entropy in the lesion band, stratum, encoder features.
+
+    One process, batches of frames: the number of threads that MONAI Label would take changes nothing. Images whose
+    scores belong to the current weights are not looked at again.
+
+    Args:
+        encoder_weights: of the network that gives features before anything was trained.
+    """
+
+    def __init__(self, bundle: Bundle, store: WeightsStore, encoder_weights: str = "auto") -> None:
+        super().__init__("Entropy in the lesion band, and encoder features, of images without a final label")
+        self.bundle = bundle
+        self.store = store
+        self.encoder_weights = encoder_weights
+
+    @property
+    def path(self) -> Path:
+        """The file of scores."""
+        return self.store.folder / FILE
+
+    def weights_id(self) -> str:
+        """What scores must belong to, to be worth anything."""
+        try:
+            return file_sha256(str(self.store.path()))
+        except WeightsError:
+            return COLD
+
+    def current(self) -> Scores:
+        """The scores of the current weights; none of others."""
+        scores = Scores.read(self.path)
+        return scores if scores.weights == self.weights_id() else Scores(self.weights_id())
+
+    def missing(self, datastore: Datastore) -> list[str]:
+        """Images without a label and without a score."""
+        known = self.current().rows
+        return [name for name in datastore.get_unlabeled_images() if name not in known]
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Score what has no score -> counts and seconds. Labelled images are scored for their features alone."""
+        from scripts.engines.frame_scores import score_frames
+
+        begun = time.time()
+        scores = self.current()
+        wanted = [name for name in datastore.list_images() if name not in scores.rows]
+        paths = {str(datastore.get_image_uri(name)): name for name in wanted}
+        if wanted:
+            device = device_of(request.get("device"))
+            config = self.bundle.config()
+            found = score_frames(
+                self._network(device),
+                list(paths),
+                device=device,
+                image_size=config.get_parsed_content("image_size"),
+                batch_size=config.get_parsed_content("batch_size"),
+                temperature=config.get_parsed_content("temperature"),
+            )
+            cold = scores.weights == COLD
+            for one in found:
+                scores.rows[paths[one.id]] = {
+                    "score": float("nan") if cold or one.error else one.score,
+                    "stratum": "" if cold or one.error else one.stratum,
+                    "lesion_share": float("nan") if cold or one.error else one.lesion_share,
+                    "features": np.asarray(one.features, np.float32),
+                    "error": one.error or "",
+                }
+                if one.error:
+                    logger.warning("%s was not scored: %s", paths[one.id], one.error)
+            scores.write(self.path)
+        failed = [name for name in wanted if scores.rows.get(name, {}).get("error")]
+        logger.info("Scored %d images in %.1f s, %d cannot be read", len(wanted), time.time() - begun, len(failed))
+        return {
+            "scored": len(wanted),
+            "known": len(scores.rows),
+            "failed": failed,
+            "weights": self.store.current() or COLD,
+            "seconds": round(time.time() - begun, 2),
+        }
+
+    def _network(self, device: str) -> torch.nn.Module:
+        try:
+            path = self.store.path()
+        except WeightsError:
+            logger.warning("No weights yet: images are told apart by encoder_weights %s alone.", self.encoder_weights)
+            config = self.bundle.config(**{})
+            config["network_def"]["encoder_weights"] = self.encoder_weights
+            return config.get_parsed_content("network_def", instantiate=True).to(device).eval()
+        network = self.bundle.config().get_parsed_content("network_def", instantiate=True)
+        load_weights(network, path)
+        return network.to(device).eval()

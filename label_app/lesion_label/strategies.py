@@ -1,0 +1,150 @@
+"""Which image to label next: MONAI Label's questions, answered by the bundle's selection."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.strategy import Strategy
+
+from lesion_label.requests import invalid
+from lesion_label.scoring import LesionScoring
+from scripts.data.groups import read_groups
+from scripts.selection import Candidate, Choice, choose_diverse, choose_first, choose_random, choose_uncertain
+
+logger = logging.getLogger(__name__)
+
+RESERVED_S = 30 * 60  # seconds for which an image that one client was given is not given to another
+NOISE = 1.0  # of log(score) at the first rounds; falls as 1 / (1 + labels / NOISE_HALF)
+NOISE_HALF = 20
+GROUP_CAP = 3  # labels of one video or patient, before other videos have theirs
+SPREAD = 0.05  # cosine distance below which two images are near-duplicates
+DESCRIPTIONS = {
+    "random": "drawn by lot",
+    "first": "in the order of their names",
+    "uncertainty": "of which the network is least sure, spread over kinds of images and videos",
+    "diversity": "different from each other and from what is labelled, for the first labels",
+}
+
+
+class LesionStrategy(Strategy):
+    """One of random, first, uncertainty, diversity.
+
+    Request parameters: n (how many to name, default 1; "choices" lists them), seed, and for uncertainty noise,
+    group_cap and strata (false = the highest scores in their order).
+
+    Args:
+        kind: which.
+        scoring: whose scores are read.
+    """
+
+    def __init__(self, kind: str, scoring: LesionScoring) -> None:
+        super().__init__(f"Images without label, {DESCRIPTIONS[kind]}")
+        self.kind = kind
+        self.scoring = scoring
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
+        """{"id", "score", "stratum", "reason", "choices"} of the next image; None when all are labelled."""
+        unlabeled = sorted(datastore.get_unlabeled_images())
+        if not unlabeled:
+            return None
+        count = request.get("n", 1)
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 1000:
+            raise invalid(f"n {count!r}: expected how many images to name, 1 to 1000")
+        free = self._not_reserved(unlabeled, request.get("client_id"), datastore) or unlabeled
+        choices, note = self._choose(free, min(count, len(free)), request, datastore)
+        if note:
+            logger.warning("%s: %s", self.kind, note)
+        first = choices[0]
+        score = None if np.isnan(first.score) else round(float(first.score), 5)
+        return {
+            "id": first.id,
+            "score": score,
+            "stratum": first.stratum,
+            "reason": first.reason + (f" ({note})" if note else ""),
+            "weights": self.scoring.store.current(),
+            "choices": [one.id for one in choices],
+        }
+
+    def _not_reserved(self, images: list[str], client: str | None, datastore: Datastore) -> list[str]:
+        """Images that no other client was given a while ago; MONAI Label notes who was given what."""
+        now, free = time.time(), []
+        for image in images:
+            given = datastore.get_image_info(image).get("strategy", {}).values()
+            if not any(now - one.get("ts", 0) < RESERVED_S and one.get("client_id") != client for one in given):
+                free.append(image)
+        return free
+
+    def _choose(
+        self, images: list[str], count: int, request: dict[str, Any], datastore: Datastore
+    ) -> tuple[list[Choice], str]:
+        seed = int(request.get("seed", 0))
+        labelled = datastore.get_labeled_images()
+        if self.kind == "first":
+            return choose_first([Candidate(image, image, float("nan")) for image in images], count), ""
+        if self.kind == "random":
+            # Another draw after each label, the same for the same state.
+            drawn = [Candidate(image, image, float("nan")) for image in images]
+            return choose_random(drawn, count, seed=seed + len(labelled)), ""
+        rows = self.scoring.current().rows
+        groups = image_groups(datastore)
+        readable = [image for image in images if not rows.get(image, {}).get("error")] or images
+        candidates = [
+            Candidate(
+                image, groups.get(image, image), row.get("score", float("nan")), row.get("stratum", ""), features(row)
+            )
+            for image in readable
+            for row in [rows.get(image, {})]
+        ]
+        known = [found for image in labelled if (found := features(rows.get(image, {}))) is not None]
+        per_group = Counter(groups.get(image, image) for image in labelled)
+        scored = sum(not np.isnan(one.score) for one in candidates)
+        if self.kind == "uncertainty" and scored:
+            strata = bool(request.get("strata", True))
+            noise = float(request.get("noise", NOISE / (1 + len(labelled) / NOISE_HALF)))
+            chosen = choose_uncertain(
+                candidates,
+                count,
+                noise=noise,
+                seed=seed + len(labelled),
+                group_cap=request.get("group_cap", GROUP_CAP) or None,
+                labelled_per_group=per_group,
+                strata_shares="proportional" if strata else None,
+                labelled_per_stratum=_strata_of(labelled, rows) if strata else None,
+                min_distance=SPREAD if strata else 0.0,
+                labelled_features=known or None,
+            )
+            late = len(candidates) - scored
+            return chosen, f"{late} images have no score yet" if late else ""
+        if not any(one.features is not None for one in candidates):
+            drawn = choose_random(candidates, count, seed=seed + len(labelled))
+            return drawn, "nothing is scored yet: drawn by lot; POST /scoring/lesion scores"
+        chosen = choose_diverse(
+            candidates, count, seed=seed, labelled_features=known or None, labelled_per_group=per_group
+        )
+        return chosen, "no network was trained yet: chosen by diversity" if self.kind == "uncertainty" else ""
+
+
+def _strata_of(images: list[str], rows: dict[str, dict[str, Any]]) -> Counter:
+    return Counter(rows[image]["stratum"] for image in images if image in rows and rows[image]["stratum"])
+
+
+def features(row: dict[str, Any]) -> np.ndarray | None:
+    """The features of a row of scores; None where there are none."""
+    found = row.get("features")
+    return None if found is None or not len(found) or not np.any(found) else np.asarray(found)
+
+
+def image_groups(datastore: Datastore) -> dict[str, str]:
+    """{image id: video or patient}, from groups.csv in the studies folder, or the study of a DICOMweb server."""
+    images = datastore.list_images()
+    table = Path(datastore._datastore_path) / "groups.csv"
+    if table.is_file():
+        return read_groups(table, images, ".")
+    studies = {image: datastore.get_image_info(image).get("StudyInstanceUID") for image in images}
+    return {image: study for image, study in studies.items() if study}

@@ -1,0 +1,239 @@
+"""Training on the labels of the datastore and on its images without: the bundle's own training, one round of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
+from monailabel.interfaces.tasks.train import TrainTask
+
+from lesion_label.bundle import Bundle
+from lesion_label.requests import device_of, first_of, one_of
+from lesion_label.weights import CURRENT, NONE, WeightsError, WeightsStore
+from scripts.io.atomic import write_text
+
+logger = logging.getLogger(__name__)
+
+OBJECTIVES = ("weak_to_strong", "supervised", "mean_teacher", "less_net")
+MIN_LABELS = 3
+STATE = "training.json"
+
+
+class LesionTrain(TrainTask):
+    """One round: configs/train.json with configs/annotation_round.json over it, in a process of its own.
+
+    Request parameters: max_epochs, objective, start_from ("current" weights, "release", a round, or "none" = the
+    encoder's weights alone), seed, device.
+
+    Args:
+        bundle: whose configs run.
+        store: where the result goes; its folder also keeps the runs and what the client is shown of them.
+        encoder_weights: as in train.json, for rounds that start from none.
+        min_labels: fewer final labels than this are refused.
+    """
+
+    def __init__(
+        self, bundle: Bundle, store: WeightsStore, encoder_weights: str = "auto", min_labels: int = MIN_LABELS
+    ) -> None:
+        super().__init__("Semi-supervised: learns from the labelled and the untouched images of the datastore")
+        self.bundle = bundle
+        self.store = store
+        self.encoder_weights = encoder_weights
+        self.min_labels = min_labels
+        self.defaults = json.loads((bundle.root / "configs" / "annotation_round.json").read_text(encoding="utf-8"))
+
+    def config(self) -> dict[str, Any]:
+        from monailabel.utils.others.generic import device_list
+
+        return {
+            "max_epochs": self.defaults["max_epochs"],
+            "objective": list(OBJECTIVES),
+            "start_from": [CURRENT, NONE, *self.store.names()],
+            "seed": 0,
+            "device": device_list(),
+        }
+
+    def refusal(self, datastore: Datastore) -> str | None:
+        """Why training cannot start now; None = it can."""
+        labelled = len(datastore.get_labeled_images())
+        if labelled < self.min_labels:
+            return (
+                f"{labelled} labelled images, at least {self.min_labels} are needed to train: save "
+                f"{self.min_labels - labelled} more labels first"
+            )
+        return None
+
+    def stats(self) -> dict[str, Any]:
+        """Progress and validation Dice of the last round, under the names that MONAI Label's clients read."""
+        try:
+            state = json.loads((self.store.folder / STATE).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        rows = _rows(Path(state["run_dir"]) / "metrics.csv")
+        dices = [float(row["val_dice"]) for row in rows if row.get("val_dice")]
+        seconds = int((state.get("ended") or time.time()) - state["started"])
+        shown: dict[str, Any] = {
+            "epoch": int(rows[-1]["epoch"]) if rows else 0,
+            "total_epochs": state["max_epochs"],
+            "start_ts": int(state["started"]),
+            "best_metric": round(max(dices, default=0.0), 4),
+            "status": "STOPPED" if state["status"] == "RUNNING" and not _alive(state["pid"]) else state["status"],
+            "labels": state["labels"],
+            "unlabeled": state["unlabeled"],
+            ("total_time" if state.get("ended") else "current_time"): str(timedelta(seconds=seconds)),
+            "eval": {"key_metric_name": "val_dice", "metrics": {"val_dice": dices[-1] if dices else None}},
+        }
+        if rows:
+            losses = ("loss", "loss_supervised", "loss_unsupervised")
+            shown["train"] = {"metrics": {name: float(rows[-1][name]) for name in losses if rows[-1].get(name)}}
+        if "weights" in state:
+            shown["weights"] = state["weights"]
+        return shown
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Train; publish the round's weights at the end. Raises MONAILabelException: too few labels, bad parameters."""
+        reason = self.refusal(datastore)
+        if reason:
+            raise MONAILabelException(MONAILabelError.APP_TRAIN_FAILED, reason)
+        options = self.options(request)
+        dataset = _local_copy(datastore)
+        labelled, total = len(datastore.get_labeled_images()), len(datastore.list_images())
+        name = time.strftime("%Y%m%d_%H%M%S")
+        run_dir = self.store.folder / "runs" / name
+        state = {
+            "run_dir": str(run_dir),
+            "max_epochs": options["max_epochs"],
+            "started": time.time(),
+            "status": "RUNNING",
+            "pid": os.getpid(),
+            "labels": labelled,
+            "unlabeled": total - labelled,
+        }
+        self._write_state(state)
+        code, said = _run(self._command(options, dataset, run_dir), self.bundle.root)
+        if code != 0:
+            self._write_state({**state, "status": "ERROR", "ended": time.time()})
+            raise MONAILabelException(MONAILabelError.APP_TRAIN_FAILED, f"training failed ({code}): {said}")
+        last = _rows(run_dir / "metrics.csv")[-1]
+        facts = {
+            "labels": labelled,
+            "unlabeled": total - labelled,
+            "val_dice": float(last["val_dice"]) if last.get("val_dice") else None,
+            "seconds": round(time.time() - state["started"], 1),
+            **options,
+        }
+        weights = self.store.publish(run_dir / "model.pt", facts)
+        (run_dir / "last.pt").unlink(missing_ok=True)  # for going on with a run, which nobody does with a round
+        self._write_state({**state, "status": "DONE", "ended": time.time(), "weights": weights})
+        logger.info("Training is done: %s, validation Dice %s", weights, facts["val_dice"])
+        return {"weights": weights, **facts}
+
+    def _write_state(self, state: dict[str, Any]) -> None:
+        write_text(self.store.folder / STATE, json.dumps(state, indent=4))
+
+    def options(self, request: dict[str, Any]) -> dict[str, Any]:
+        def whole(name: str, default: int, lowest: int, highest: int) -> int:
+            value = request.get(name, default)
+            if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+                message = f"{name} {value!r}: expected a whole number from {lowest} to {highest}"
+                raise MONAILabelException(MONAILabelError.INVALID_INPUT, message)
+            return value
+
+        start = first_of(request.get("start_from", CURRENT))
+        if start != NONE:
+            try:
+                self.store.path(start)
+                start = self.store.current() if start == CURRENT else start
+            except WeightsError as error:
+                if start != CURRENT:
+                    raise MONAILabelException(MONAILabelError.INVALID_INPUT, str(error)) from error
+                logger.warning("No weights yet: the first round starts from encoder_weights %s.", self.encoder_weights)
+                start = NONE
+        return {
+            "max_epochs": whole("max_epochs", self.defaults["max_epochs"], 1, 10_000),
+            "objective": one_of(request.get("objective", OBJECTIVES[0]), OBJECTIVES, "objective"),
+            "seed": whole("seed", 0, 0, 2**31 - 1),
+            "start_from": start,
+            "device": device_of(request.get("device")),
+        }
+
+    def _command(self, options: dict[str, Any], dataset: str, run_dir: Path) -> list[str]:
+        layers = ["configs/train.json", f"configs/{_layer(options['objective'])}.json", "configs/annotation_round.json"]
+        command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", repr(layers)]
+        command += ["--dataset_dir", dataset, "--output_dir", str(run_dir.parent), "--run_name", run_dir.name]
+        command += ["--device", options["device"], "--seed", str(options["seed"])]
+        command += ["--max_epochs", str(options["max_epochs"])]
+        if options["start_from"] == NONE:
+            return [*command, "--encoder_weights", self.encoder_weights]
+        return [*command, "--encoder_weights", "none", "--init_checkpoint", str(self.store.path(options["start_from"]))]
+
+
+def _layer(objective: str) -> str:
+    return "train_supervised" if objective == "supervised" else objective
+
+
+def _local_copy(datastore: Datastore) -> str:
+    """The folder of the datastore; images that are on a DICOMweb server are fetched first."""
+    for image in datastore.list_images():
+        datastore.get_image_uri(image)
+    datastore.datalist()  # fetches the labels of a DICOMweb server
+    return os.path.realpath(datastore._datastore_path)
+
+
+def _run(command: list[str], folder: Path) -> tuple[int, str]:
+    """Run a command, pass its output on -> its exit code and, if it failed, what it said last.
+
+    It has a lower priority than the server: an annotator waits for inference, nobody waits for an epoch.
+    """
+    parent = os.getppid()
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,  # a progress bar's carriage returns become lines
+        preexec_fn=lambda: os.nice(5),
+    )
+
+    def watch() -> None:
+        while process.poll() is None:
+            if os.getppid() != parent:  # the server was killed: nobody would publish or read this
+                process.kill()
+                os._exit(1)
+            time.sleep(1.0)
+
+    threading.Thread(target=watch, daemon=True).start()
+    said: list[str] = []
+    for line in process.stdout or ():
+        print(line.rstrip(), flush=True)
+        said = [] if line.startswith("ERROR (") else [*said[-4:], line.strip()]  # after it stands the cause alone
+    return process.wait(), " ".join(said).strip()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream))
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,37 @@
+/** Settings of the OHIF viewer: studies come through the MONAI Label server's own DICOMweb proxy, so one origin serves all. */
+window.config = {
+  name: 'lesion_label',
+  routerBasename: '/ohif/',
+  showStudyList: true,
+  extensions: ['/ohif/lesion-extension.js'],
+  modes: ['/ohif/lesion-mode.js'],
+  groupEnabledModesFirst: true,
+  showWarningMessageForCrossOrigin: false,
+  showCPUFallbackMessage: true,
+  showLoadingIndicator: true,
+  strictZSpacingForVolumeViewport: true,
+  maxNumberOfWebWorkers: 3,
+  defaultDataSourceName: 'dicomweb',
+  dataSources: [
+    {
+      namespace: '@ohif/extension-default.dataSourcesModule.dicomweb',
+      sourceName: 'dicomweb',
+      configuration: {
+        friendlyName: 'studies of the MONAI Label server',
+        name: 'dicomweb',
+        qidoRoot: '/proxy/dicom/qido',
+        wadoRoot: '/proxy/dicom/wado',
+        wadoUriRoot: '/proxy/dicom/wado',
+        qidoSupportsIncludeField: true,
+        imageRendering: 'wadors',
+        thumbnailRendering: 'wadors',
+        enableStudyLazyLoad: true,
+        supportsFuzzyMatching: false,
+        supportsWildcard: true,
+        dicomUploadEnabled: false,
+        bulkDataURI: { enabled: true, relativeResolution: 'studies' },
+        omitQuotationForMultipartRequest: true,
+      },
+    },
+  ],
+};
