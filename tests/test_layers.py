@@ -9,7 +9,18 @@ import pytest
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "bundle" / "scripts"
 #: from the top down; DESIGN has data below io, but data checks and hashes pictures, which io reads
-LAYERS = ("reports", "engines", "selection", "pseudo_labels", "metrics", "losses", "networks", "transforms", "data", "io")
+LAYERS = (
+    "reports",
+    "engines",
+    "selection",
+    "pseudo_labels",
+    "metrics",
+    "losses",
+    "networks",
+    "transforms",
+    "data",
+    "io",
+)
 FILES = sorted(SCRIPTS.rglob("*.py"))
 
 

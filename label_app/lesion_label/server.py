@@ -21,6 +21,7 @@ from monailabel.interfaces.exception import (
 )
 from starlette.middleware.cors import CORSMiddleware
 
+from lesion_label.proposals import propose_in_our_codes
 from lesion_label.routes import own_routes
 from lesion_label.security import LOOPBACK, TOKEN_VARIABLE, Guard
 from scripts.data.errors import DatasetError
@@ -64,6 +65,7 @@ def secure_server(instance: Any, conf: Mapping[str, str]) -> None:
             guarded, allow_origins=origins, allow_methods=["*"], allow_headers=["authorization", "content-type"]
         )
     web.middleware_stack = Guard(guarded, token, hosts, origins)
+    propose_in_our_codes()
     logger.info("Listening on %s; token %s; other origins: %s", host, "set" if token else "none", origins or "none")
 
 

@@ -20,7 +20,7 @@ from scripts.selection import Candidate, Choice, choose_diverse, choose_first, c
 logger = logging.getLogger(__name__)
 
 RESERVED_S = 30 * 60  # seconds for which an image that one client was given is not given to another
-NOISE = 1.0  # of log(score) at the first rounds; falls as 1 / (1 + labels / NOISE_HALF)
+NOISE = 0.2  # of log(score) at the first rounds; falls as 1 / (1 + labels / NOISE_HALF)
 NOISE_HALF = 20
 GROUP_CAP = 3  # labels of one video or patient, before other videos have theirs
 SPREAD = 0.05  # cosine distance below which two images are near-duplicates

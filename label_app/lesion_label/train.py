@@ -22,6 +22,7 @@ from lesion_label.bundle import Bundle
 from lesion_label.requests import device_of, first_of, one_of
 from lesion_label.weights import CURRENT, NONE, WeightsError, WeightsStore
 from scripts.io.atomic import write_text
+from scripts.io.errors import MediaError
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ class LesionTrain(TrainTask):
         options = self.options(request)
         dataset = _local_copy(datastore)
         labelled, total = len(datastore.get_labeled_images()), len(datastore.list_images())
-        name = time.strftime("%Y%m%d_%H%M%S")
+        name = time.strftime("run_%Y%m%d_%H%M%S")
         run_dir = self.store.folder / "runs" / name
         state = {
             "run_dir": str(run_dir),
@@ -125,11 +126,11 @@ class LesionTrain(TrainTask):
         if code != 0:
             self._write_state({**state, "status": "ERROR", "ended": time.time()})
             raise MONAILabelException(MONAILabelError.APP_TRAIN_FAILED, f"training failed ({code}): {said}")
-        last = _rows(run_dir / "metrics.csv")[-1]
+        measured = json.loads((run_dir / "test_metrics.json").read_text(encoding="utf-8")).get("validation", {})
         facts = {
             "labels": labelled,
             "unlabeled": total - labelled,
-            "val_dice": float(last["val_dice"]) if last.get("val_dice") else None,
+            "val_dice": measured.get("figures", {}).get("dice", {}).get("value"),
             "seconds": round(time.time() - state["started"], 1),
             **options,
         }
@@ -186,7 +187,10 @@ def _layer(objective: str) -> str:
 def _local_copy(datastore: Datastore) -> str:
     """The folder of the datastore; images that are on a DICOMweb server are fetched first."""
     for image in datastore.list_images():
-        datastore.get_image_uri(image)
+        try:
+            datastore.get_image_uri(image)
+        except MediaError as error:
+            logger.warning("Left out of training: %s", error)
     datastore.datalist()  # fetches the labels of a DICOMweb server
     return os.path.realpath(datastore._datastore_path)
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Put the OHIF viewer into label_app/ohif/dist: `python label_app/ohif/install.py`. Needs npm and Python 3.11.
 
-The viewer is the npm package @ohif/app, which carries a built viewer. It is fetched by npm (so from whatever registry npm
-is set to), checked against the SHA-512 below, unpacked without the parts that are not used, and told that it lives
-under /ohif/ and not under /. Our own files (web/) stay where they are: the server shows them over those of the package.
-A second run finds it in place and does nothing.
+The viewer is the npm package @ohif/app, which carries a built viewer. It is fetched by npm (so from whatever registry
+npm is set to), checked against the SHA-512 below, unpacked without the parts that are not used, and told that it lives
+under /ohif/ and not under /. Our own files (web/) stay where they are: the server shows them over those of the
+package. A second run finds it in place and does nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import tempfile
 from pathlib import Path
 
 VERSION = "3.13.2"
-INTEGRITY = "sha512-WZdxmpmG7rqFgW9ZJLcbgr3XCtLi1KDNPoMaeY5PPe6j4G4fjEjjkycZM6C6Zk2F87BKxFfpq+jd5xXZB9E8EA=="  # of the package file, as npm prints it
+# Of the package file, as npm prints it
+INTEGRITY = "sha512-WZdxmpmG7rqFgW9ZJLcbgr3XCtLi1KDNPoMaeY5PPe6j4G4fjEjjkycZM6C6Zk2F87BKxFfpq+jd5xXZB9E8EA=="
 BASE = "/ohif/"  # where the server shows the viewer; app-config.js says the same
 HERE = Path(__file__).resolve().parent
 DIST = HERE / "dist"

@@ -16,7 +16,7 @@ from scripts.networks import LESSNet
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 CONFIGS = sorted((BUNDLE / "configs").glob("*.json"))
-RUNNABLE = ("train", "inference", "deidentify", "next_frames")
+RUNNABLE = ("train", "inference", "deidentify", "next_frames", "add_geometry")
 # What a layer lies over; all others lie over train alone.
 LAYERS = {
     "evaluate": ("train",),

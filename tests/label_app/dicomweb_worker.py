@@ -18,6 +18,7 @@ logging.basicConfig(level=logging.INFO, stream=sys.stderr)
 answers, sys.stdout = sys.stdout, sys.stderr
 
 from lesion_label.dicomweb import open_dicomweb  # noqa: E402
+from lesion_label.proposals import write_proposal  # noqa: E402
 from monailabel.config import settings  # noqa: E402
 
 datastores = {}
@@ -32,6 +33,8 @@ for line in sys.stdin:
             result = setattr(settings, *arguments)
         elif call == "unset":
             result = settings.model_fields_set.discard(*arguments)
+        elif call == "write_proposal":
+            result = write_proposal(*arguments)
         else:
             result = getattr(datastores[on], call)(*arguments)
         answer = {"result": result}

@@ -187,6 +187,8 @@ def test_pictures_arrive_upright_in_order_and_colour(archive: str, kind: str, re
     if kind == "multi-frame":
         with DicomFile(found.folder / "in" / "film.dcm") as film:
             expected = np.stack([film.frame(index) for index in range(len(film))])
+        (fetched,) = Path(found("get_image_uri", found.uids[kind]).removesuffix(".nii.gz")).iterdir()
+        assert dcmread(fetched).file_meta.TransferSyntaxUID == JPEGBaseline8Bit, "as it is stored, not decompressed"
     else:
         expected = pictures(KINDS[kind], HEIGHT, WIDTH)
     assert volume.shape == expected.shape
@@ -276,6 +278,20 @@ def test_a_second_datastore_gets_the_labels_back(copies: Archive, tmp_path: Path
         copies.open(copies.folder / "cache")
 
 
+def test_the_newest_seg_counts_whoever_saved_it(copies: Archive, tmp_path: Path) -> None:
+    image, mask = copies.uids["series"], drawn_mask(3)
+    copies("save_label", image, save_nifti(tmp_path / "a.nii.gz", mask), "final", {})
+    assert np.array_equal(read_nifti(copies("get_label_uri", image, "final")), mask)
+    copies.open(tmp_path / "another_server")
+    try:
+        copies("save_label", image, save_nifti(tmp_path / "b.nii.gz", np.flip(mask)), "final", {})
+    finally:
+        copies.open(copies.folder / "cache")
+    assert np.array_equal(read_nifti(copies("get_label_uri", image, "final")), np.flip(mask))
+    found = {Path(item["image"]).name: item["label"] for item in copies("datalist")}
+    assert np.array_equal(read_nifti(found[f"{image}.nii.gz"]), np.flip(mask))
+
+
 def test_a_label_without_lesion_is_kept_here(copies: Archive, tmp_path: Path) -> None:
     image, before = copies.uids["one"], len(copies.server.datasets("SEG"))
     label = save_nifti(tmp_path / "label.nii.gz", np.zeros((1, HEIGHT, WIDTH), np.uint8))
@@ -324,6 +340,21 @@ def test_only_a_seg_with_a_persons_hand_in_it_is_a_label(
     finally:
         for identity in originals.server.datasets("SEG"):
             originals.server.delete(f"/instances/{identity}")
+
+
+def test_a_proposal_is_a_seg_of_software(copies: Archive, tmp_path: Path) -> None:
+    image, mask = copies.uids["multi-frame"], drawn_mask(4)
+    before = len(copies.server.datasets("SEG"))
+    folder = copies("get_image_uri", image).removesuffix(".nii.gz")
+    path = Path(copies("write_proposal", folder, save_nifti(tmp_path / "mask.nii.gz", mask), [{"name": "lesion"}]))
+    try:
+        seg = dcmread(path)
+    finally:
+        path.unlink()
+    assert seg.SegmentSequence[0].SegmentAlgorithmType == "AUTOMATIC" and seg.NumberOfFrames == 3
+    assert len(copies.server.datasets("SEG")) == before
+    empty = save_nifti(tmp_path / "empty.nii.gz", mask * 0)
+    assert "no lesion was found" in copies.ask("write_proposal", folder, empty)["message"]
 
 
 def flipped(path: Path, mask: np.ndarray) -> str:
@@ -436,6 +467,12 @@ def test_real_pictures(copies: Archive, shared_dir: Path, tmp_path: Path) -> Non
             for identity, dataset in copies.server.datasets(modality).items():
                 if dataset.StudyInstanceUID in uids:
                     copies.server.delete(f"/instances/{identity}")
+    # What the archive deletes is not trained on: it leaves the folder, too.
+    folder = Path(copies("get_image_uri", copies.uids["one"])).parent
+    kept = {str(header.SeriesInstanceUID) for header in stored}
+    assert all((folder / uid).is_dir() and (folder / f"{uid}.nii.gz").is_file() for uid in kept)
+    copies("datalist")
+    assert not [path.name for path in folder.rglob("*") if any(uid in path.name for uid in kept)]
 
 
 def test_a_server_that_is_not_there(worker: Worker, tmp_path: Path) -> None:

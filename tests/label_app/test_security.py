@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
+import shutil
+import socket
+import ssl
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from label_app_helpers import MODEL, Server, make_studies
+from label_app_helpers import MODEL, REPOSITORY, Server, free_port, make_studies
 from PIL import Image
 
 TOKEN = "correct-horse-battery"
@@ -181,3 +187,71 @@ def _files(folder: Path) -> list[str]:
     """All files but the server's own log and the index of the datastore."""
     found = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"]
     return sorted(str(path) for path in found if path.name not in ("datastore_v2.json", ".lock", "scores.npz"))
+
+
+def test_the_documented_nginx_front(
+    start_server: Callable[..., Server], studies: Path, tmp_path: Path, random_weights: Path
+) -> None:
+    """label_app/nginx.conf with its host name, ports and files replaced: TLS, token, cookie flags, other hosts."""
+    if not shutil.which("nginx") or not shutil.which("openssl"):
+        pytest.skip("nginx and openssl are not installed")
+    server = start_server(
+        studies, "weights", str(random_weights), "hosts", "label.test", env={"LESION_LABEL_TOKEN": TOKEN}
+    )
+    port = free_port()
+    key, certificate = tmp_path / "label.key", tmp_path / "label.crt"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=label.test"]
+    command += ["-addext", "subjectAltName=DNS:label.test", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    text = (REPOSITORY / "label_app" / "nginx.conf").read_text()
+    for old, new in (
+        ("/tmp/", f"{tmp_path}/"),
+        ("/etc/ssl/lesion_label.crt", str(certificate)),
+        ("/etc/ssl/lesion_label.key", str(key)),
+        ("listen 8443", f"listen 127.0.0.1:{port}"),
+        ("127.0.0.1:8000", f"127.0.0.1:{server.port}"),
+        ("label.example.org", "label.test"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "nginx.conf").write_text(text)
+    front = subprocess.Popen(["nginx", "-c", str(tmp_path / "nginx.conf"), "-g", "daemon off;"])
+    try:
+        context = ssl.create_default_context(cafile=str(certificate))
+
+        def ask(method: str, path: str, body: str = "", **headers: str) -> http.client.HTTPResponse:
+            connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=30)
+            connection.connect = lambda: _connect_as(connection, "label.test", port, context)  # type: ignore[method-assign]
+            connection.request(method, path, body, {"Host": f"label.test:{port}", **headers})
+            return connection.getresponse()
+
+        _until_it_listens(port, front)
+        assert ask("GET", "/info/").status == 401
+        bearer = f"Bearer {TOKEN}"
+        assert ask("GET", "/info/", Authorization=bearer).status == 200
+        assert ask("GET", "/info/", Authorization=bearer, Origin=f"https://label.test:{port}").status == 200
+        assert ask("GET", "/info/", Authorization=bearer, Origin="https://evil.example").status == 403
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        answer = ask("POST", "/auth/token", f"username=a&grant_type=password&password={TOKEN}", **form)
+        cookie = answer.getheader("set-cookie")
+        assert answer.status == 200 and cookie is not None and "secure" in cookie.lower()
+        assert answer.getheader("strict-transport-security")
+    finally:
+        front.terminate()
+        front.wait(10)
+
+
+def _connect_as(connection: http.client.HTTPSConnection, name: str, port: int, context: ssl.SSLContext) -> None:
+    plain = socket.create_connection(("127.0.0.1", port), 10)
+    connection.sock = context.wrap_socket(plain, server_hostname=name)
+
+
+def _until_it_listens(port: int, process: subprocess.Popen) -> None:
+    for _ in range(100):
+        assert process.poll() is None, "nginx ended"
+        try:
+            socket.create_connection(("127.0.0.1", port), 0.2).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("nginx does not listen")

@@ -33,7 +33,7 @@ COLUMNS = ("rank", "file", "group", "score", "stratum", "reason")
 
 
 @dataclass(frozen=True)
-class Eyes:
+class FrameScorer:
     """The network that looks at the frames, and how.
 
     Attributes:
@@ -48,7 +48,7 @@ class Eyes:
     batch_size: int = 8
     temperature: float = 1.0
 
-    def look_at(self, items: Sequence[Item], what: str) -> Iterator[FrameScore]:
+    def score(self, items: Sequence[Item], what: str) -> Iterator[FrameScore]:
         """Score items, in their order."""
         found = score_frames(
             self.network,
@@ -69,7 +69,7 @@ class Eyes:
         return Image.fromarray(probability[0])
 
 
-def open_eyes(
+def build_scorer(
     network: LESSNet,
     checkpoint: str | Path,
     encoder_weights: str,
@@ -78,7 +78,7 @@ def open_eyes(
     image_size: int,
     batch_size: int = 8,
     temperature: float = 1.0,
-) -> Eyes | None:
+) -> FrameScorer | None:
     """The network with its weights, as the strategy needs it; None where it needs none.
 
     Args:
@@ -108,15 +108,16 @@ def open_eyes(
     else:
         cure = ", or, for diversity, --encoder_weights imagenet (or a path)" if diverse else ""
         raise CheckpointError(f"{checkpoint} does not exist; give --checkpoint model.pt of a run{cure}")
-    eyes = network.to(device).eval()
-    return Eyes(eyes, not encoder_weights, torch.device(device), int(image_size), int(batch_size), float(temperature))
+    sizes = {"image_size": int(image_size), "batch_size": int(batch_size)}
+    network = network.to(device).eval()
+    return FrameScorer(network, not encoder_weights, torch.device(device), **sizes, temperature=float(temperature))
 
 
 def write_next_frames(
     dataset_dir: str | Path,
     output_dir: str | Path,
     options: ChoiceOptions,
-    eyes: Eyes | None,
+    scorer: FrameScorer | None,
     draw: Callable[[Path, Iterator[tuple[Image.Image, Image.Image | None, str]]], None],
     allow_failures: bool = False,
 ) -> list[Choice]:
@@ -124,7 +125,7 @@ def write_next_frames(
 
     Args:
         dataset_dir: see read_candidates.
-        eyes: see open_eyes.
+        scorer: see build_scorer.
         draw: writes a picture of (frame RGB, lesion probability or None, caption), one after the other.
         allow_failures: do not end with exit code 3 when files could not be read.
 
@@ -140,16 +141,16 @@ def write_next_frames(
     per_group = Counter(item["group"] for item in labelled_items)
     failures: dict[str, str] = {}
     features: list[NDArray[np.float32]] = []
-    if eyes is None:
+    if scorer is None:
         candidates = [Candidate(item["file"], item["group"], math.nan) for item in items]
     else:
-        candidates = _looked_at(eyes, items, failures)
+        candidates = _scored(scorer, items, failures)
         if labelled_items and options.compares_with_labelled:
-            looks = eyes.look_at(labelled_items, "labelled frames")
-            features = [np.float32(seen.features) for seen in looks if not seen.error]
+            found = scorer.score(labelled_items, "labelled frames")
+            features = [np.float32(seen.features) for seen in found if not seen.error]
     images = {item["file"]: item["image"] for item in items}
     chosen = options.choose(candidates, per_group, features)
-    while broken := _unreadable(chosen, images) if eyes is None else {}:
+    while broken := _unreadable(chosen, images) if scorer is None else {}:
         failures |= broken  # Nobody has looked at them before: others take their place.
         candidates = [candidate for candidate in candidates if candidate.id not in failures]
         chosen = options.choose(candidates, per_group, features)
@@ -160,7 +161,7 @@ def write_next_frames(
     if len(chosen) < options.count:
         logger.warning("%d frames were asked for, there are %d", options.count, len(chosen))
     _write_tables(output_dir, chosen, failures)
-    draw(output_dir / "next_frames.png", _sheet(chosen, images, eyes))
+    draw(output_dir / "next_frames.png", _sheet(chosen, images, scorer))
     logger.info("%d frames to label next: %s", len(chosen), output_dir / "next_frames.csv")
     if failures:
         logger.warning("%d frames cannot be read: %s", len(failures), output_dir / "failures.csv")
@@ -169,14 +170,14 @@ def write_next_frames(
     return chosen
 
 
-def _looked_at(eyes: Eyes, items: Sequence[Item], failures: dict[str, str]) -> list[Candidate]:
+def _scored(scorer: FrameScorer, items: Sequence[Item], failures: dict[str, str]) -> list[Candidate]:
     candidates = []
-    for item, seen in zip(items, eyes.look_at(items, "frames"), strict=True):
+    for item, seen in zip(items, scorer.score(items, "frames"), strict=True):
         if seen.error:
             failures[item["file"]] = seen.error
             continue
         # Of an untrained decoder score and stratum would be noise that looks like figures.
-        score, kind = (seen.score, seen.stratum) if eyes.trained else (math.nan, "")
+        score, kind = (seen.score, seen.stratum) if scorer.trained else (math.nan, "")
         candidates.append(Candidate(item["file"], item["group"], score, kind, np.float32(seen.features)))
     return candidates
 
@@ -207,10 +208,10 @@ def _write_tables(output_dir: Path, chosen: Sequence[Choice], failures: Mapping[
 
 
 def _sheet(
-    chosen: Sequence[Choice], images: Mapping[str, str], eyes: Eyes | None
+    chosen: Sequence[Choice], images: Mapping[str, str], scorer: FrameScorer | None
 ) -> Iterator[tuple[Image.Image, Image.Image | None, str]]:
     for each in chosen:
         score = "" if math.isnan(each.score) else f"  {each.score:.3f}"
         caption = f"{each.rank}{score}  {each.stratum}\n{each.id}"
-        probability = None if eyes is None else eyes.probability(images[each.id])
+        probability = None if scorer is None else scorer.probability(images[each.id])
         yield Image.fromarray(read_rgb(images[each.id])), probability, caption

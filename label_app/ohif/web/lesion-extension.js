@@ -12,6 +12,7 @@ import { infer, needsLogIn, saveLabel } from './server.js';
 
 const TITLE = 'Lesions';
 const SHOWN_MS = 6000;
+const ERROR_SHOWN_MS = 120000; // long enough to copy a command from it; the next press of a button takes it away
 
 /** The series of pictures in the active viewport. */
 function activeSeries({ viewportGridService, displaySetService }) {
@@ -29,27 +30,31 @@ function getCommandsModule({ servicesManager, commandsManager, extensionManager 
   const services = servicesManager.services;
   const proposals = new Map(); // segmentation id -> mask as the server gave it, to know what was corrected
   let busy = false;
+  let lastError = null;
 
   const libraries = () =>
     extensionManager.getModuleEntry('@ohif/extension-cornerstone.utilityModule.common').exports.getCornerstoneLibraries();
 
+  /** A notification; OHIF would drop one that it has shown in the last half minute, and ignores autoClose. */
+  const show = (type, message, duration) =>
+    services.uiNotificationService.show({ title: TITLE, message, type, duration, allowDuplicates: true });
+
   /** Run one action at a time, and tell how it ends. */
   async function tell(started, action) {
-    const { uiNotificationService } = services;
     if (busy) {
-      uiNotificationService.show({ title: TITLE, message: 'still waiting for the server', type: 'warning' });
+      show('warning', 'still waiting for the server', SHOWN_MS);
       return;
     }
     busy = true;
-    const running = uiNotificationService.show({ title: TITLE, message: started, type: 'info', autoClose: false });
+    services.uiNotificationService.hide(lastError);
+    const running = show('loading', started, Infinity);
     try {
-      const message = await action();
-      uiNotificationService.show({ title: TITLE, message, type: 'success', duration: SHOWN_MS });
+      show('success', await action(), SHOWN_MS);
     } catch (error) {
       console.error('lesion-label:', error);
-      uiNotificationService.show({ title: TITLE, message: error.message, type: 'error', autoClose: false });
+      lastError = show('error', error.message, ERROR_SHOWN_MS);
     } finally {
-      uiNotificationService.hide(running);
+      services.uiNotificationService.hide(running);
       busy = false;
     }
   }

@@ -1,0 +1,138 @@
+"""The right image next: made-up scores in, the best come back in order, which 0.8.5's own choice does not do."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lesion_label.datastore import LesionDatastore
+from lesion_label.scoring import COLD, LesionScoring, Scores
+from lesion_label.strategies import LesionStrategy
+from lesion_label.weights import WeightsStore
+from monailabel.interfaces.exception import MONAILabelException
+from monailabel.tasks.activelearning.epistemic import Epistemic
+
+SCORES = {0: 0.2, 1: 0.9, 2: 0.4, 3: 0.8, 4: 0.1, 5: 0.7, 6: 0.3, 7: 0.6, 8: 0.5, 9: 0.05}
+IN_ORDER = [f"image_{number}" for number in sorted(SCORES, key=SCORES.get, reverse=True)]
+
+
+@pytest.fixture
+def datastore(studies: Path) -> LesionDatastore:
+    return LesionDatastore(str(studies), auto_reload=False)
+
+
+@pytest.fixture
+def scoring(tmp_path: Path) -> LesionScoring:
+    """Scores as a network with the released weights would have left them; features along one line."""
+    release = tmp_path / "model.pt"
+    release.write_bytes(b"weights")
+    store = WeightsStore(tmp_path / "rounds", release)
+    scoring = LesionScoring(None, store)
+    rows = {
+        f"image_{number}": row(score, [np.cos(number / 5), np.sin(number / 5)], "lesion" if number % 2 else "clear")
+        for number, score in SCORES.items()
+    }
+    Scores(scoring.weights_id(), rows).write(scoring.path)
+    return scoring
+
+
+def row(score: float, features: list[float], stratum: str = "lesion") -> dict[str, Any]:
+    return {"score": score, "stratum": stratum, "lesion_share": 0.1, "features": np.array(features), "error": ""}
+
+
+def ask(kind: str, scoring: LesionScoring, datastore: LesionDatastore, **request: Any) -> dict[str, Any]:
+    found = LesionStrategy(kind, scoring)({"strategy": kind, **request}, datastore)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 3, 10])
+def test_the_best_come_back_in_order(count: int, scoring: LesionScoring, datastore: LesionDatastore) -> None:
+    found = ask("uncertainty", scoring, datastore, n=count, noise=0, strata=False, group_cap=0)
+    assert found["choices"] == IN_ORDER[:count]
+    assert found["id"] == "image_1" and found["score"] == 0.9
+
+
+def test_epistemic_of_monailabel_does_not(datastore: LesionDatastore) -> None:
+    """Why this app has strategies of its own. If this fails, MONAI Label has been mended."""
+    for number, score in SCORES.items():
+        datastore.update_image_info(f"image_{number}", {"epistemic_entropy": score})
+    datastore.update_image_info("image_1", {"strategy": {"epistemic": {"ts": int(time.time())}}})
+    found = Epistemic(k=2)({"strategy": "epistemic"}, datastore)
+    assert found is not None and found["id"] != "image_1"  # served before: falls behind
+    datastore.update_image_info("image_3", {"strategy": {"epistemic": {"ts": int(time.time())}}})
+    found = Epistemic(k=2)({"strategy": "epistemic"}, datastore)
+    assert found is not None and found["id"] not in IN_ORDER[:2]  # and leaves the two best, although k is 2
+
+
+def test_labelled_images_are_not_offered(scoring: LesionScoring, datastore: LesionDatastore, studies: Path) -> None:
+    datastore.save_label("image_1", str(studies / "image_0.png"), "final", {})
+    for kind in ("random", "first", "uncertainty", "diversity"):
+        assert "image_1" not in ask(kind, scoring, datastore, n=9)["choices"]
+
+
+def test_nothing_left_is_none(scoring: LesionScoring, datastore: LesionDatastore, studies: Path) -> None:
+    for number in range(10):
+        datastore.save_label(f"image_{number}", str(studies / "image_0.png"), "final", {})
+    assert LesionStrategy("uncertainty", scoring)({}, datastore) is None
+
+
+def test_strata_and_cap_change_the_order(scoring: LesionScoring, datastore: LesionDatastore, studies: Path) -> None:
+    lines = ["file,group", *(f"image_{number}.png,{'video' if number in (1, 3, 5) else number}" for number in SCORES)]
+    (studies / "groups.csv").write_text("\n".join(lines) + "\n")
+    plain = ask("uncertainty", scoring, datastore, n=3, noise=0, strata=False, group_cap=0)["choices"]
+    assert plain == ["image_1", "image_3", "image_5"]
+    capped = ask("uncertainty", scoring, datastore, n=3, noise=0, strata=False, group_cap=1)["choices"]
+    assert capped == ["image_1", "image_7", "image_8"]
+    mixed = ask("uncertainty", scoring, datastore, n=4, noise=0, group_cap=0)["choices"]
+    assert {int(name[-1]) % 2 for name in mixed} == {0, 1}  # both strata
+
+
+def test_scores_of_other_weights_are_not_used(scoring: LesionScoring, datastore: LesionDatastore) -> None:
+    scoring.store.publish(scoring.store.release, {})
+    (scoring.store.folder / "round_001.pt").write_bytes(b"other weights")
+    assert scoring.missing(datastore) == sorted(datastore.list_images(), key=datastore.list_images().index)
+    found = ask("uncertainty", scoring, datastore)
+    assert "nothing is scored yet" in found["reason"]
+    scoring.store.use("release")
+    assert ask("uncertainty", scoring, datastore, noise=0, strata=False)["id"] == "image_1"
+
+
+def test_without_a_network_uncertainty_becomes_diversity_and_says_so(
+    scoring: LesionScoring, datastore: LesionDatastore
+) -> None:
+    scoring.store.release.unlink()
+    rows = {name: {**one, "score": float("nan"), "stratum": ""} for name, one in Scores.read(scoring.path).rows.items()}
+    Scores(COLD, rows).write(scoring.path)
+    found = ask("uncertainty", scoring, datastore, n=2)
+    assert found["score"] is None and "no network was trained yet" in found["reason"]
+    assert found["choices"] == ask("diversity", scoring, datastore, n=2)["choices"]
+
+
+def test_random_is_drawn_anew_after_each_label(
+    scoring: LesionScoring, datastore: LesionDatastore, studies: Path
+) -> None:
+    first = ask("random", scoring, datastore, n=9)["choices"]
+    assert first == ask("random", scoring, datastore, n=9)["choices"]
+    assert first != sorted(first)
+    datastore.save_label(first[-1], str(studies / "image_0.png"), "final", {})
+    assert ask("random", scoring, datastore, n=9)["choices"][:8] != first[:8]
+
+
+@pytest.mark.parametrize("count", [0, -1, True, "3", 2.5])
+def test_bad_counts(count: Any, scoring: LesionScoring, datastore: LesionDatastore) -> None:
+    with pytest.raises(MONAILabelException):
+        LesionStrategy("first", scoring)({"n": count}, datastore)
+
+
+def test_scores_survive_the_file(tmp_path: Path) -> None:
+    rows = {"a": row(0.5, [1.0, 2.0]), "b": {**row(float("nan"), []), "error": "broken"}}
+    Scores("id", rows).write(tmp_path / "scores.npz")
+    again = Scores.read(tmp_path / "scores.npz")
+    assert again.weights == "id" and again.rows["a"]["score"] == 0.5 and again.rows["b"]["error"] == "broken"
+    np.testing.assert_array_equal(again.rows["a"]["features"], [1, 2])
+    (tmp_path / "scores.npz").write_bytes(b"half a fi")
+    assert Scores.read(tmp_path / "scores.npz").rows == {}
