@@ -141,7 +141,8 @@ class Server:
         command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(ROOT / "label_app")]
         command += ["--studies", str(folder / "studies"), "--port", str(port), "--conf", "models", MODEL]
         command += ["--conf", "encoder_weights", str(args.weights), "--conf", "weights_dir", str(folder / "rounds")]
-        environment = {**os.environ, "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "30000", **os.environ}
+        environment["MONAI_LABEL_AUTO_UPDATE_SCORING"] = "false"
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
         environment["PYTHONPATH"] = str(ROOT / "label_app")
         with (folder / "server.log").open("a") as log:

@@ -36,7 +36,7 @@ class LesionStrategy(Strategy):
     """One of random, first, uncertainty, diversity.
 
     Request parameters: n (how many to name, default 1; "choices" lists them), seed, and for uncertainty noise,
-    group_cap and strata (false = the highest scores in their order).
+    group_cap and strata (false = the highest scores in their order, or {"lesion": 0.6, "uncertain": 0.4} = shares).
 
     Args:
         kind: which.
@@ -105,7 +105,8 @@ class LesionStrategy(Strategy):
         per_group = Counter(groups.get(image, image) for image in labelled)
         scored = sum(not np.isnan(one.score) for one in candidates)
         if self.kind == "uncertainty" and scored:
-            strata = bool(request.get("strata", True))
+            strata = request.get("strata", True)
+            shares = strata if isinstance(strata, dict) else "proportional" if strata else None
             noise = float(request.get("noise", NOISE / (1 + len(labelled) / NOISE_HALF)))
             chosen = choose_uncertain(
                 candidates,
@@ -114,7 +115,7 @@ class LesionStrategy(Strategy):
                 seed=seed + len(labelled),
                 group_cap=request.get("group_cap", GROUP_CAP) or None,
                 labelled_per_group=per_group,
-                strata_shares="proportional" if strata else None,
+                strata_shares=shares,
                 labelled_per_stratum=_strata_of(labelled, rows) if strata else None,
                 min_distance=SPREAD if strata else 0.0,
                 labelled_features=known or None,

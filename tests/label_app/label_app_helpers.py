@@ -54,7 +54,8 @@ class Server:
         pairs = [text for pair in zip(conf[::2], conf[1::2], strict=True) for text in ("--conf", *pair)]
         command = [str(python.parent / "monailabel"), "start_server", "--app", str(app), "--studies", str(studies)]
         command += ["--port", str(self.port), "--conf", "models", MODEL, *pairs, *options]
-        environment = {**os.environ, **(env or {}), "HOME": str(folder), "CUDA_VISIBLE_DEVICES": ""}
+        quiet = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "30000"}  # two cores, several processes
+        environment = {**quiet, **os.environ, **(env or {}), "HOME": str(folder), "CUDA_VISIBLE_DEVICES": ""}
         environment["PATH"] = f"{python.parent}{os.pathsep}{environment['PATH']}"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(

@@ -1,4 +1,4 @@
-/** Settings of the OHIF viewer: studies come through the MONAI Label server's own DICOMweb proxy, so one origin serves all. */
+/** Settings of OHIF. Studies come through the MONAI Label server's own DICOMweb proxy: one origin serves all. */
 window.config = {
   name: 'lesion_label',
   routerBasename: '/ohif/',

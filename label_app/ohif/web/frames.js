@@ -51,7 +51,8 @@ export function matchSlices(metaData, imageIds, { size, origin, directions }) {
   const places = framePlaces(metaData, imageIds);
   for (const { instance } of places) {
     if (instance && (instance.Columns !== size[0] || instance.Rows !== size[1])) {
-      throw new Error(`the server's mask is ${size[0]} x ${size[1]}, the picture ${instance.Columns} x ${instance.Rows}`);
+      const picture = `${instance.Columns} x ${instance.Rows}`;
+      throw new Error(`the server's mask is ${size[0]} x ${size[1]}, the picture ${picture}`);
     }
   }
   const tolerance = 0.25 * length(directions[2]);
@@ -75,7 +76,8 @@ export function seriesGrid(metaData, imageIds) {
   const places = framePlaces(metaData, imageIds);
   const plane = metaData.get('imagePlaneModule', imageIds[0]) ?? {};
   const shared = places[0].instance?.SharedFunctionalGroupsSequence?.[0];
-  const axes = shared?.PlaneOrientationSequence?.[0]?.ImageOrientationPatient ?? places[0].instance?.ImageOrientationPatient;
+  const orientation = shared?.PlaneOrientationSequence?.[0] ?? places[0].instance;
+  const axes = orientation?.ImageOrientationPatient;
   if (!axes || places.some(place => !place.position)) {
     return { order: byNumber(places), origin: [0, 0, 0], directions: [[1, 0, 0], [0, 1, 0], [0, 0, 1]] };
   }
@@ -87,7 +89,8 @@ export function seriesGrid(metaData, imageIds) {
   const along = place => place.position.reduce((sum, value, axis) => sum + value * normal[axis], 0);
   const order = places.map((_, index) => index).sort((a, b) => along(places[a]) - along(places[b]));
   const thickness = Number(plane.spacingBetweenSlices || plane.sliceThickness || 1);
-  const step = order.length > 1 ? (along(places[order.at(-1)]) - along(places[order[0]])) / (order.length - 1) : thickness;
+  const depth = along(places[order.at(-1)]) - along(places[order[0]]);
+  const step = order.length > 1 ? depth / (order.length - 1) : thickness;
   const [across, down] = [Number(plane.columnPixelSpacing ?? 1), Number(plane.rowPixelSpacing ?? 1)];
   return {
     order,

@@ -11,6 +11,7 @@ import { repairSegs } from './seg-repair.js';
 import { infer, needsLogIn, saveLabel } from './server.js';
 
 const TITLE = 'Lesions';
+const LIBRARIES = '@ohif/extension-cornerstone.utilityModule.common';
 const SHOWN_MS = 6000;
 const ERROR_SHOWN_MS = 120000; // long enough to copy a command from it; the next press of a button takes it away
 
@@ -18,7 +19,8 @@ const ERROR_SHOWN_MS = 120000; // long enough to copy a command from it; the nex
 function activeSeries({ viewportGridService, displaySetService }) {
   const { activeViewportId, viewports } = viewportGridService.getState();
   const shown = viewports.get(activeViewportId)?.displaySetInstanceUIDs ?? [];
-  const displaySet = shown.map(uid => displaySetService.getDisplaySetByUID(uid)).find(set => set && set.Modality !== 'SEG');
+  const sets = shown.map(uid => displaySetService.getDisplaySetByUID(uid));
+  const displaySet = sets.find(set => set && set.Modality !== 'SEG');
   if (!displaySet) throw new Error('no pictures in the active viewport; double-click a series on the left first');
   if (!displaySet.imageIds?.length) {
     throw new Error('this series holds no frames that can be drawn on (a video, a slide or a document)');
@@ -32,8 +34,7 @@ function getCommandsModule({ servicesManager, commandsManager, extensionManager 
   let busy = false;
   let lastError = null;
 
-  const libraries = () =>
-    extensionManager.getModuleEntry('@ohif/extension-cornerstone.utilityModule.common').exports.getCornerstoneLibraries();
+  const libraries = () => extensionManager.getModuleEntry(LIBRARIES).exports.getCornerstoneLibraries();
 
   /** A notification; OHIF would drop one that it has shown in the last half minute, and ignores autoClose. */
   const show = (type, message, duration) =>

@@ -48,10 +48,12 @@ function addFrameNumbers(seg, source) {
 
 /** Complete every SEG among the display sets; those of pictures that are not loaded yet come again when they are. */
 export function repairSegs(displaySets) {
-  for (const { instance } of displaySets.filter(({ Modality, instance, isLoaded }) => Modality === 'SEG' && instance && !isLoaded)) {
+  for (const { Modality, instance, isLoaded } of displaySets) {
+    if (Modality !== 'SEG' || !instance || isLoaded) continue;
     addIdentity(instance);
     const uid = first(instance.ReferencedSeriesSequence)?.SeriesInstanceUID;
-    const sources = displaySets.filter(({ SeriesInstanceUID }) => SeriesInstanceUID === uid).flatMap(set => set.instances ?? []);
+    const pictures = displaySets.filter(({ SeriesInstanceUID }) => SeriesInstanceUID === uid);
+    const sources = pictures.flatMap(set => set.instances ?? []);
     if (sources.length === 1 && Number(sources[0].NumberOfFrames ?? 1) > 1) addFrameNumbers(instance, sources[0]);
   }
 }
