@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 from fastapi.security import OAuth2PasswordRequestForm
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 
+from lesion_label.proxy import add_proxy
 from lesion_label.security import COOKIE
 from lesion_label.weights import WeightsError
 
@@ -29,6 +30,8 @@ def own_routes(instance: Any, token: str) -> APIRouter:
     _add_weights(router, instance)
     _add_training(router, instance)
     _add_viewer(router, Path(instance.app_dir) / "ohif")
+    if str(instance.studies).startswith(("http://", "https://")):
+        add_proxy(router, instance.studies)
     return router
 
 

@@ -26,6 +26,7 @@ PUBLIC = ("/auth", "/login", "/ohif", "/favicon.ico")
 REFUSED = (
     ("PUT", r"/model/.*", "weights come from training here; start the server with --conf weights FILE for others"),
     ("DELETE", r"/model/.*", "released weights are never changed; PUT /weights/NAME chooses another round"),
+    ("POST", r"/proxy/.*", "the archive is read through this server; labels are saved by PUT /datastore/label"),
     ("POST", r"/reload", "restart the server instead"),
     (None, r"/infer/wsi.*", "endoscopic frames are no whole slides; use /infer"),
     ("PUT", r"/session/.*", "archives are not unpacked"),  # only with uncompress, see _refusal

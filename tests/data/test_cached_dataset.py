@@ -97,3 +97,10 @@ def test_bad_bound() -> None:
 def test_nbytes() -> None:
     nested = {"a": torch.zeros(3, 2), "b": [np.zeros(5, np.uint8), (torch.zeros(2, dtype=torch.int64), "text", 1)]}
     assert nbytes(nested) == 24 + 5 + 16
+
+
+def test_items_of_others_get_a_file_and_a_group() -> None:
+    """MONAI Label's own app puts {"image", "label"} in place of this bundle's items."""
+    dataset = BoundedCacheDataset([{"image": "a/b.png"}, {"image": "c.png", "file": "x", "group": "g"}, 7], lambda x: x)
+    assert dataset.data[0] == {"image": "a/b.png", "file": "b.png", "group": "b.png"}
+    assert dataset.data[1:] == [{"image": "c.png", "file": "x", "group": "g"}, 7]

@@ -13,6 +13,7 @@ from PIL import Image
 
 from scripts.data import build_datalists, read_manifest
 from scripts.data.errors import DatasetError, LeakError
+from scripts.data.layouts import read_dataset
 
 SECTIONS = ["training", "unlabeled", "validation", "test"]
 
@@ -163,3 +164,17 @@ def test_kvasir(shared_dir: Path) -> None:
     assert abs(numbers["test"] - 160) <= 1
     assert abs(numbers["training"] + numbers["unlabeled"] - 560) <= 1
     assert numbers["training"] == 56
+
+
+def test_pictures_outside_the_folder_of_the_datalist_have_names_inside(tiny_dataset: Path, tmp_path: Path) -> None:
+    """Outputs are named by "file"; one that left the output folder was refused when the training was over."""
+    folder = tmp_path / "lists" / "v1"
+    folder.mkdir(parents=True)
+    entries = [
+        {"image": str(tiny_dataset / "images" / name), "label": str(tiny_dataset / "masks" / name)}
+        for name in ("frame_00.png", "frame_01.png", "frame_02.png")
+    ]
+    (folder / "list.json").write_text(json.dumps({"training": entries}))
+    found = read_dataset(folder / "list.json")["pool"]
+    assert [item["file"] for item in found] == [f"up/up/tiny/images/frame_{n:02d}.png" for n in (0, 1, 2)]
+    assert all(Path(item["image"]).is_file() for item in found)

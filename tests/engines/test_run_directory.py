@@ -144,3 +144,16 @@ def test_a_run_goes_on_with_the_same_data_alone(tmp_path: Path) -> None:
     with pytest.raises(ResumeError, match=r"1 files, \['b.png'\] among them\. Give another --run_name"):
         run.write_environment(make_network(), CPU)
     assert "3" not in (tmp_path / "manifest.json").read_text(), "the manifest of the run is kept"
+
+
+def test_a_run_is_named_after_its_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from scripts.engines.run_directory import default_run_name
+
+    monkeypatch.delenv("MONAI_LABEL_STUDIES", raising=False)
+    assert default_run_name("/data/polyps/", "less_net", 0.1, 3) == "polyps_less_net_labels0.1_seed3"
+    assert default_run_name("lists/v1.json", "supervised", 1.0, 0) == "v1_supervised_labels1_seed0"
+    assert default_run_name("", "supervised", 1.0, 0) == "sample_supervised_labels1_seed0"
+    (tmp_path / "frames").mkdir()
+    monkeypatch.setenv("MONAI_LABEL_STUDIES", str(tmp_path / "frames"))
+    assert default_run_name("", "supervised", 1.0, 0).startswith("frames_supervised_labels1_seed0_20")
+    assert default_run_name("/data/polyps", "supervised", 1.0, 0) == "polyps_supervised_labels1_seed0"

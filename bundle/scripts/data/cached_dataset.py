@@ -22,6 +22,7 @@ class BoundedCacheDataset(CacheDataset):
     """Keep the deterministic part of the transforms in memory as long as it fits; load the rest on demand.
 
     Args:
+        data: items; those that somebody else made (MONAI Label puts in {"image", "label"}) get "file" and "group".
         max_bytes: bound of the cache in bytes of tensors and arrays (default 2 GiB; 0 caches nothing). Items are
             measured as they come, so pictures of different sizes keep to the bound as well.
         num_workers: threads that fill the cache; None for one a CPU core, at most 8.
@@ -44,7 +45,7 @@ class BoundedCacheDataset(CacheDataset):
         self.max_bytes = int(max_bytes)
         self.cached_bytes = 0
         super().__init__(
-            data,
+            [named_item(item) for item in data],
             transform,
             num_workers=num_workers or min(8, os.cpu_count() or 1),
             progress=progress,
@@ -97,3 +98,11 @@ def nbytes(value: Any) -> int:
     if isinstance(value, (list, tuple)):
         return sum(nbytes(part) for part in value)
     return 0
+
+
+def named_item(item: Any) -> Any:
+    """An item with "file" (its picture's name) and "group" (the file), where it has none; what is no item as it is."""
+    if not isinstance(item, dict) or "file" in item or not isinstance(item.get("image"), (str, os.PathLike)):
+        return item
+    file = os.path.basename(os.fspath(item["image"]))
+    return {"file": file, "group": file, **item}

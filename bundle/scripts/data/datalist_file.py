@@ -67,8 +67,8 @@ def _read_entry(entry: Any, where: str, root: Path, errors: list[str]) -> dict[s
         errors.append(f'{where}: found {entry!r}; expected {{"image": "path", "label": "path"}}')
         return None
     image = _resolve(root, entry["image"])
-    file = Path(os.path.relpath(image, root)).as_posix()
-    whole = Path(os.path.relpath(split_address(image)[0], root)).as_posix()
+    file = _name_of(image, root)
+    whole = _name_of(split_address(image)[0], root)
     item: dict[str, Any] = {"image": str(image), "file": file, "group": str(entry.get("group") or whole)}
     if entry.get("group") == 0:  # a number is as good a name as any
         item["group"] = "0"
@@ -106,3 +106,9 @@ def _unusable(name: str, key: str, label: str | None) -> str | None:
         return "foreign" if suffix in VIDEO_SUFFIXES + DICOM_SUFFIXES else None
     many = frame is None and suffix in VIDEO_SUFFIXES
     return "frame" if many and label is not None and not is_volume(label) else None
+
+
+def _name_of(path: str | os.PathLike[str], root: Path) -> str:
+    """Path relative to the datalist's folder, by which outputs are named; a step out of it is called "up"."""
+    parts = Path(os.path.relpath(path, root)).parts
+    return "/".join("up" if part == ".." else part for part in parts)

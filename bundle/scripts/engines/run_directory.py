@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from scripts.data.datalists import studies_of_the_server
 from scripts.io.atomic import remove_leftovers, write_text
 from scripts.io.provenance import package_versions
 from scripts.io.writers import ensure_writable
@@ -146,6 +147,17 @@ class RunDirectory:
             "seconds": round(time.time() - self.started, 1),
         }
         write_text(self.path / "environment.json", json.dumps(environment, indent=4))
+
+
+def default_run_name(dataset_dir: str, objective: str, label_fraction: float, seed: int) -> str:
+    """What a run is called that nobody named: polyps_weak_to_strong_labels0.1_seed0; the same call continues it.
+
+    MONAI Label's own app trains again and again on a folder that grows, so there each run has a name by its time.
+    """
+    studies = "" if dataset_dir else studies_of_the_server()
+    source = Path(os.path.normpath(dataset_dir or studies)).stem if dataset_dir or studies else "sample"
+    name = f"{source}_{objective}_labels{label_fraction:g}_seed{seed}"
+    return f"{name}_{time.strftime('%Y%m%d_%H%M%S')}" if studies else name
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -35,7 +35,7 @@ async function request(path, options) {
 
 /** True where the server wants a token and this browser has none yet. */
 export async function needsLogIn() {
-  const response = await fetch('/info/', { credentials: 'same-origin' }).catch(() => null);
+  const response = await fetch('/weights/', { credentials: 'same-origin' }).catch(() => null);
   return response?.status === 401;
 }
 
