@@ -1,6 +1,6 @@
 """The DICOMweb server's answers, passed on to the viewer under this server's own address.
 
-MONAI Label 0.8.5 has such a proxy, but it drops the query (OHIF then lists other patients' studies as the patient's own)
+MONAI Label 0.8.5 has such a proxy, but it drops the query (OHIF then lists other patients' studies as this one's)
 and the Accept header (Orthanc then decodes the frames itself, and OHIF shows JPEG of YBR_FULL in false colours and
 JPEG 2000 not at all), and blocks the whole server while it waits.
 """

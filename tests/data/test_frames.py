@@ -75,3 +75,13 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match=message):
             list_frames(path)
     assert list_frames(tmp_path / "notes.txt")[0]["kind"] == "picture", "named by the person: its reader explains"
+
+
+def test_labels_of_a_studies_folder_are_not_looked_at(tmp_path: Path) -> None:
+    """inference.json on the folder that a MONAI Label server works on."""
+    for name in ("a.png", "b.png", "labels/final/a.png", "labels/original/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    assert [item["file"] for item in list_frames(tmp_path)] == ["a.png", "b.png"]
+    (tmp_path / "images").mkdir()  # layout (a), of which labels/ may hold pictures as well as any other folder
+    assert len(list_frames(tmp_path)) == 4

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from scripts.data.errors import DatasetError
 from scripts.data.layouts import Item
+from scripts.data.studies import LABELS, is_studies_folder
 from scripts.io.errors import DICOM_SUFFIXES, VIDEO_SUFFIXES, VOLUME_SUFFIXES, MediaError
 from scripts.io.frame_address import join_address
 from scripts.io.media import MovingFile, media_type, open_media
@@ -74,7 +75,8 @@ def list_frames(
     """Every frame of every picture, video, DICOM file and volume of a folder and its sub-folders, or of one file.
 
     Sorted by file, then by frame. A file that cannot be opened stays in as one frame: it is reported when it is read,
-    never passed over in silence. Other files (tables, notes, hidden files) are left out.
+    never passed over in silence. Other files (tables, notes, hidden files) are left out, and labels/ of a MONAI Label
+    studies folder.
 
     Args:
         stride: every how manieth frame of a video is taken.
@@ -114,10 +116,14 @@ def check_window(stride: int, start_s: float, end_s: float | None) -> None:
 
 
 def _files(root: Path) -> list[Path]:
+    # The labels of a MONAI Label folder are no pictures to look for lesions in.
+    labels = root / LABELS if is_studies_folder(root) else None
     return [
         path
         for path in root.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+        and not (labels is not None and path.is_relative_to(labels))
     ]
 
 

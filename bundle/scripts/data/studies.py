@@ -10,7 +10,8 @@ from scripts.data.files import DATASTORE, MASK_KINDS, Item, by_stem, find_files,
 
 logger = logging.getLogger(__name__)
 
-FINAL = "labels/final"
+LABELS = "labels"
+FINAL = f"{LABELS}/final"
 
 
 def is_studies_folder(root: Path) -> bool:
