@@ -96,6 +96,26 @@ def dicom_real(rows: Rows) -> str:
     return markdown(list(names), [[row[name] for name in names] for row in rows if row["source"] != "made"])
 
 
+def annotation(rows: Rows) -> str:
+    """Test Dice of each strategy after each round, mean over seeds."""
+    strategies = [name for name in dict.fromkeys(row["strategy"] for row in rows) if name != "start"]
+    labels = sorted({int(row["labels"]) for row in rows})
+    body = []
+    for number in labels:
+        cells = []
+        for strategy in strategies:
+            own = [r for r in rows if int(r["labels"]) == number and r["strategy"] in (strategy, "start")]
+            cells += [_mean_and_spread([r["dice"] for r in own], "dice"), str(len(own))]
+        body.append([str(number), *cells])
+    return markdown(["labels", *(text for name in strategies for text in (f"{name}: Dice", "seeds"))], body)
+
+
+def annotation_rounds(rows: Rows) -> str:
+    """Each round by itself."""
+    names = [n for n in rows[0] if n not in ("data", "processor", "chosen")]
+    return markdown(names, [[row[name] for name in names] for row in rows])
+
+
 def _mean_and_spread(values: list[str], name: str) -> str:
     numbers = [float(value) for value in values if value]
     if not numbers:
@@ -119,6 +139,9 @@ TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "dicom made": ("dicom_matrix.csv", dicom_made),
     "dicom real": ("dicom_matrix.csv", dicom_real),
     "real clips": ("real_clips.csv", plain),
+    "annotation": ("annotation_rounds.csv", annotation),
+    "annotation rounds": ("annotation_rounds.csv", annotation_rounds),
+    "label server": ("label_server.csv", plain),
 }
 
 

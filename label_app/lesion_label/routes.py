@@ -104,7 +104,7 @@ def _add_training(router: APIRouter, instance: Any) -> None:
 
 
 def _add_viewer(router: APIRouter, folder: Path) -> None:
-    """The OHIF that label_app/ohif/install.sh fetched, with this app's configuration; else what the wheel has."""
+    """The OHIF that label_app/ohif/install.py fetched, with this app's configuration; else what the wheel has."""
     built = folder / "dist"
     if not (built / "index.html").is_file():
         return
