@@ -14,13 +14,13 @@ from pathlib import Path
 
 from scripts.io.burnt_in import Rectangle, black_out, check_rectangles
 from scripts.io.deidentify_tags import UidMapping, clean_header
-from scripts.io.dicom_copies import dicom_files, read_whole, save_copy
+from scripts.io.dicom_copies import begin_copies, read_whole, save_copy
 from scripts.io.dicom_reader import DicomFile
 from scripts.io.dicom_values import values_as_they_are
 from scripts.io.errors import MediaError
 from scripts.io.media import media_type
 from scripts.io.table import Table
-from scripts.io.writers import OutputError, ensure_writable
+from scripts.io.writers import OutputError
 
 logger = logging.getLogger(__name__)
 
@@ -102,12 +102,7 @@ def deidentify_folder(
         OutputError: output_dir is, or is inside, dataset_dir, is not empty, or cannot be written.
     """
     dataset_dir, output_dir = Path(dataset_dir), Path(output_dir)
-    if output_dir.resolve().is_relative_to(dataset_dir.resolve()):
-        raise OutputError(f"{output_dir}: inside the folder that is read; give an output_dir elsewhere")
-    sources = list(dicom_files(dataset_dir, "de-identified"))
-    if output_dir.is_dir() and any(output_dir.iterdir()):
-        raise OutputError(f"{output_dir}: not empty; give a new output_dir, so that old and new copies do not mix")
-    ensure_writable(output_dir)
+    sources = begin_copies(dataset_dir, output_dir, "de-identified")
     if not pixels_checked:
         logger.warning("%s: %s", output_dir, _WARNING)
     mapping, result = UidMapping(secret), DeidentifiedFolder()

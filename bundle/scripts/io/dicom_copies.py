@@ -12,7 +12,7 @@ from pydicom.uid import UID
 from scripts.io.dicom_header import open_dicom
 from scripts.io.errors import MediaError
 from scripts.io.media import media_type
-from scripts.io.writers import whole_file
+from scripts.io.writers import OutputError, ensure_writable, whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,22 @@ def dicom_files(folder: Path, task: str) -> Iterator[Path]:
     if len(found) < len(files):
         logger.warning("%s: %d files that are no DICOM pictures are left out", folder, len(files) - len(found))
     return iter(found)
+
+
+def begin_copies(dataset_dir: Path, output_dir: Path, task: str) -> list[Path]:
+    """The files to copy, once it is sure that they can be and that the copies have a folder of their own.
+
+    Raises:
+        MediaError: see dicom_files.
+        OutputError: output_dir is, or is inside, dataset_dir, is not empty, or cannot be written.
+    """
+    if output_dir.resolve().is_relative_to(dataset_dir.resolve()):
+        raise OutputError(f"{output_dir}: inside the folder that is read; give an output_dir elsewhere")
+    sources = list(dicom_files(dataset_dir, task))
+    if output_dir.is_dir() and any(output_dir.iterdir()):
+        raise OutputError(f"{output_dir}: not empty; give a new output_dir, so that old and new copies do not mix")
+    ensure_writable(output_dir)
+    return sources
 
 
 def read_whole(source: Path) -> Dataset:

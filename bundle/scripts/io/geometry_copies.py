@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.io.dicom_copies import dicom_files, read_whole, save_copy
+from scripts.io.dicom_copies import begin_copies, read_whole, save_copy
 from scripts.io.dicom_geometry import Place, add_geometry, derived_uid, missing_geometry
 from scripts.io.dicom_header import number_of_frames, open_dicom, read_header, value_of
 from scripts.io.dicom_pixels import is_video
@@ -15,7 +15,6 @@ from scripts.io.dicom_reader import DicomFile
 from scripts.io.dicom_values import values_as_they_are
 from scripts.io.errors import DICOM_SUFFIXES, MediaError
 from scripts.io.table import Table
-from scripts.io.writers import OutputError, ensure_writable
 
 logger = logging.getLogger(__name__)
 
@@ -75,12 +74,7 @@ def add_geometry_folder(dataset_dir: str | Path, output_dir: str | Path, *, spac
         OutputError: output_dir is, or is inside, dataset_dir, is not empty, or cannot be written.
     """
     dataset_dir, output_dir = Path(dataset_dir), Path(output_dir)
-    if output_dir.resolve().is_relative_to(dataset_dir.resolve()):
-        raise OutputError(f"{output_dir}: inside the folder that is read; give an output_dir elsewhere")
-    sources = list(dicom_files(dataset_dir, "given a geometry"))
-    if output_dir.is_dir() and any(output_dir.iterdir()):
-        raise OutputError(f"{output_dir}: not empty; give a new output_dir, so that old and new copies do not mix")
-    ensure_writable(output_dir)
+    sources = begin_copies(dataset_dir, output_dir, "given a geometry")
     result = GeometryCopies()
     lacking: dict[tuple[object, ...], list[Picture]] = {}
     seen: dict[str, str] = {}  # SOP Instance UID -> file
