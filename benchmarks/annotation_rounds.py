@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--strategies", nargs="+", default=["uncertainty", "random"])
     parser.add_argument("--labels", type=int, default=5, help="at the start and in each round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--work", type=Path, default=ROOT / "bundle" / "runs" / "annotation_rounds")
     args = parser.parse_args()
     args.data, args.weights = args.data.resolve(), args.weights.resolve()
