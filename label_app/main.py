@@ -164,6 +164,23 @@ class LesionApp(MONAILabelApp):
             return {}
         return {one: super(LesionApp, self).async_scoring(one, params) for one in stale}
 
+    def _local_request(self, url: str, params: dict[str, Any] | None, action: str) -> Any:
+        """MONAI Label's, with the token: a training process asks its server for new scores when it is done."""
+        import requests
+        from lesion_label.security import TOKEN_VARIABLE
+        from monailabel.config import settings
+
+        token = os.environ.get(TOKEN_VARIABLE, "")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        address = f"http://127.0.0.1:{settings.MONAI_LABEL_SERVER_PORT}{url}"
+        try:
+            response = requests.post(address, json=params or {}, headers=headers, timeout=60)
+            response.raise_for_status()
+        except requests.RequestException as error:  # a round that is done stays done
+            logger.warning("%s could not be started by itself: %s", action, error)
+            return None
+        return response.json()
+
     def batch_infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         """MONAI Label's; on a machine without GPU its default of several GPUs divides by zero."""
         import torch

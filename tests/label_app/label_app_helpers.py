@@ -48,6 +48,7 @@ class Server:
         options: tuple[str, ...] = (),
         env: dict[str, str] | None = None,
     ) -> None:
+        self.token = ""  # sent with every request, if set
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"server_{self.port}.log"
@@ -93,7 +94,8 @@ class Server:
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any, Any]:
         """One request -> (status, JSON or bytes, headers)."""
-        request = urllib.request.Request(self.url + path, body, headers or {}, method=method)
+        token = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        request = urllib.request.Request(self.url + path, body, {**token, **(headers or {})}, method=method)
         try:
             with urllib.request.urlopen(request, timeout=120) as answer:
                 status, content, found = answer.status, answer.read(), answer.headers

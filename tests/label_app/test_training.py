@@ -28,9 +28,11 @@ def test_a_sitting_with_the_calls_of_slicer(
     mask = np.asarray(Image.open(studies.parent / "truth" / "frame_02.png")) // 255
     volume = nib.Nifti1Image(mask.T[..., None].astype(np.uint8), np.diag([-1.0, -1.0, 1.0, 1.0]))
     nib.save(volume, studies / "labels" / "final" / "frame_02.nii.gz")  # and one of Slicer's
-    server = start_server(studies, "encoder_weights", "none")
+    server = start_server(studies, "encoder_weights", "none", env={"LESION_LABEL_TOKEN": "a token"})
+    server.token = "a token"
     script = [str(label_python), str(REPOSITORY / "label_app" / "examples" / "slicer_calls.py"), "--server", server.url]
     script += ["--truth", str(studies.parent / "truth"), "--labels", "2", "--max_epochs", "2", "--suffix", ".nrrd"]
+    script += ["--token", "a token"]
     done = subprocess.run(script, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr + server.text()[-3000:]
     assert "weights round_001" in done.stdout
@@ -47,6 +49,9 @@ def test_a_sitting_with_the_calls_of_slicer(
     assert used == {"training", "validation", "unlabeled"}  # the untouched images take part
     assert sum(one["section"] == "unlabeled" for one in manifest["files"]) == 7
 
+    # The round asked its server for new scores: the next choice is by uncertainty, and of the new weights.
+    _until(lambda: server.post("/activelearning/uncertainty")[1].get("score") is not None)
+    assert server.post("/activelearning/uncertainty")[1]["weights"] == "round_001"
     assert server.infer("frame_09")[1]["weights"] == "round_001"
     first = server.infer("frame_09", output="image")[1]
     assert server.train(max_epochs=1)["status"] == "DONE"
