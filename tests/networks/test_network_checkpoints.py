@@ -78,3 +78,22 @@ def test_truncated_file_is_refused(tmp_path):
     (tmp_path / "model.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=r"model\.pt cannot be read"):
         load_weights(network(), tmp_path / "model.pt")
+
+
+def test_a_network_from_a_checkpoint_is_not_trained_as_a_random_one(tmp_path: Path) -> None:
+    """It goes on with the encoder's slow learning rate: its encoder knows something already."""
+    from scripts.engines.schedules import parameter_groups
+    from scripts.networks.checkpoints import ready_network
+
+    def rates(network: LESSNet) -> set[float]:
+        encoder = {id(parameter) for parameter in network.encoder.parameters()}
+        groups = parameter_groups(network, 1.0)
+        return {group["lr"] for group in groups if id(group["params"][0]) in encoder}
+
+    network = LESSNet(preset="lite", encoder_weights="none")
+    torch.save({"model": network.state_dict()}, tmp_path / "model.pt")
+    assert rates(ready_network(network, "cpu")) == {1.0}
+    assert network.encoder_weights_report["used"] == "random"
+    ready_network(network, "cpu", tmp_path / "model.pt")
+    assert rates(network) == {0.3}
+    assert network.encoder_weights_report["used"] == str(tmp_path / "model.pt")

@@ -124,9 +124,15 @@ def load_weights(network: nn.Module, path: str | Path, key: str | None = None) -
 def ready_network(network: nn.Module, device: str | torch.device, checkpoint: str | Path | None = None) -> nn.Module:
     """The network on its device, with the weights of a checkpoint if one is given ("" = none).
 
+    Its encoder_weights_report then names the checkpoint: the encoder is no longer a random one, whatever it was made
+    with, and must not be trained as one.
+
     Raises:
         CheckpointError: see :func:`load_weights`.
     """
     if checkpoint:
         load_weights(network, checkpoint)
+        made = dict(getattr(network, "encoder_weights_report", {}))
+        message = f"the whole network starts from {checkpoint}"
+        network.encoder_weights_report = made | {"used": str(checkpoint), "substituted": False, "message": message}
     return network.to(device)
