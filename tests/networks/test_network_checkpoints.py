@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from scripts.networks import CheckpointError, load_weights
+from scripts.networks import CheckpointError, LESSNet, load_weights
 
 
 def network(width: int = 3, seed: int = 0) -> nn.Module:
