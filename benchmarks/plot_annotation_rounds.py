@@ -39,6 +39,7 @@ def main() -> None:
             complete, mean, "o-", color=COLOURS[strategy], linewidth=2.5, label=f"{strategy}, mean of {len(curves)}"
         )
     axes.set(xlabel="labelled images", ylabel="Dice on held-out frames", xticks=labels)
+    axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     axes.set_title(f"{rows[0]['data']}: rounds of annotation through the MONAI Label server", fontsize=10)
