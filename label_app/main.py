@@ -20,6 +20,7 @@ if str(APP) not in sys.path:
     sys.path.insert(0, str(APP))
 
 from lesion_label.bundle import NAME, find_bundle  # noqa: E402
+from lesion_label.requests import invalid  # noqa: E402
 from monailabel.interfaces.app import MONAILabelApp  # noqa: E402
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException  # noqa: E402
 
@@ -120,7 +121,7 @@ class LesionApp(MONAILabelApp):
         """Raise MONAILabelException when this training cannot start: no such model, too few labels, bad parameters."""
         task = self._trainers.get(model)
         if task is None:
-            raise _invalid(f"there is no model {model!r} to train; there is {', '.join(self._trainers)}")
+            raise invalid(f"there is no model {model!r} to train; there is {', '.join(self._trainers)}")
         reason = task.refusal(self.datastore())
         if reason:
             raise MONAILabelException(MONAILabelError.APP_TRAIN_FAILED, reason)
@@ -134,13 +135,11 @@ class LesionApp(MONAILabelApp):
         datastore = datastore or self.datastore()
         image = request.get("image")
         if not isinstance(image, str):
-            raise _invalid("image: expected the id of an image of the datastore, or an upload")
+            raise invalid("image: expected the id of an image of the datastore, or an upload")
         known = image in set(datastore.list_images())
         path = datastore.get_image_uri(image) if known else image
         if not known and not self._is_upload(path):
-            raise _invalid(
-                f"image {os.path.basename(image)[:80]!r} is not in the datastore; add it, or send it as file"
-            )
+            raise invalid(f"image {os.path.basename(image)[:80]!r} is not in the datastore; add it, or send it as file")
         result = super().infer({**request, "image": path, "save_label": False}, datastore)
         if known and request.get("save_label") and result.get("file"):
             facts = {"model": request.get("model"), "params": result["params"]}
@@ -197,7 +196,3 @@ def _refuse_unknown(conf: dict[str, str]) -> None:
         if key not in OPTIONS:
             near = get_close_matches(key, OPTIONS, n=1, cutoff=0.0)
             raise ValueError(f"--conf {key}: there is no such option; did you mean {near[0]} ({OPTIONS[near[0]]})?")
-
-
-def _invalid(message: str) -> MONAILabelException:
-    return MONAILabelException(MONAILabelError.INVALID_INPUT, message)

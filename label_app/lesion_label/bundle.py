@@ -43,6 +43,21 @@ class Bundle:
         parser.config.update({"bundle_root": str(self.root), **overrides})
         return parser
 
+    def network(self, weights: Path | None, device: str, encoder_weights: str = "none") -> Any:
+        """The config's network on a device, ready for inference.
+
+        Args:
+            weights: file for all of it; None = the encoder's weights alone.
+
+        Raises:
+            CheckpointError: see scripts.networks.checkpoints.
+        """
+        from scripts.networks.checkpoints import ready_network
+
+        config = self.config()
+        config["network_def"]["encoder_weights"] = encoder_weights
+        return ready_network(config.get_parsed_content("network_def", instantiate=True), device, weights).eval()
+
 
 def find_bundle(app_dir: str | Path, conf: Mapping[str, str]) -> Bundle:
     """The bundle that the app serves, its scripts made importable.

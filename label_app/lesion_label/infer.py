@@ -107,8 +107,6 @@ class LesionInfer(BasicInferTask):
         return super().__call__(request, callbacks)
 
     def _get_network(self, device: str, data: dict[str, Any] | None) -> torch.nn.Module:
-        from scripts.networks.checkpoints import load_weights
-
         path = self.store.path((data or {}).get("model_filename", CURRENT))
         stat = path.stat()
         key = (str(path), stat.st_mtime_ns, stat.st_size, str(device))
@@ -116,9 +114,7 @@ class LesionInfer(BasicInferTask):
             networks: OrderedDict = self._networks if isinstance(self._networks, OrderedDict) else OrderedDict()
             self._networks = networks
             if key not in networks:
-                network = self.bundle.config().get_parsed_content("network_def", instantiate=True)
-                load_weights(network, path)
-                networks[key] = network.to(device).eval()
+                networks[key] = self.bundle.network(path, device)
                 while len(networks) > NETWORKS_KEPT:
                     networks.popitem(last=False)
             networks.move_to_end(key)

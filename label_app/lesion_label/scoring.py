@@ -18,7 +18,6 @@ from lesion_label.requests import device_of
 from lesion_label.weights import WeightsError, WeightsStore
 from scripts.data.fingerprints import file_sha256
 from scripts.io.atomic import replacing
-from scripts.networks.checkpoints import load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -151,12 +150,7 @@ class LesionScoring(ScoringMethod):
 
     def _network(self, device: str) -> torch.nn.Module:
         try:
-            path = self.store.path()
+            return self.bundle.network(self.store.path(), device)
         except WeightsError:
             logger.warning("No weights yet: images are told apart by encoder_weights %s alone.", self.encoder_weights)
-            config = self.bundle.config(**{})
-            config["network_def"]["encoder_weights"] = self.encoder_weights
-            return config.get_parsed_content("network_def", instantiate=True).to(device).eval()
-        network = self.bundle.config().get_parsed_content("network_def", instantiate=True)
-        load_weights(network, path)
-        return network.to(device).eval()
+            return self.bundle.network(None, device, self.encoder_weights)

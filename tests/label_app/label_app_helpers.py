@@ -144,6 +144,14 @@ class Server:
         raise AssertionError(f"training took more than {seconds} s: {task}")
 
 
+def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait for something to become true; fail when it does not in time."""
+    end = time.time() + seconds
+    while not holds():
+        assert time.time() < end, "it did not happen in time"
+        time.sleep(0.2)
+
+
 def free_port() -> int:
     """A port of loopback that nobody listens on."""
     with socket.socket() as found:

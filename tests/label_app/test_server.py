@@ -7,14 +7,13 @@ import io
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from label_app_helpers import MODEL, REPOSITORY, Server, add_labels, draw_lesion
+from label_app_helpers import MODEL, REPOSITORY, Server, add_labels, draw_lesion, until
 from make_dicom import write_dicom
 from PIL import Image
 
@@ -106,7 +105,7 @@ def test_without_weights_it_says_what_to_do(start_server: Callable[..., Server],
     status, content, _ = server.infer("frame_00")
     assert status == 400 and "Save a few labels and train" in content["detail"]
     add_labels(studies, range(2))
-    _until(lambda: server.get("/info/")[1]["datastore"]["completed"] == 2)
+    until(lambda: server.get("/info/")[1]["datastore"]["completed"] == 2)
     status, content, _ = server.post(f"/train/{MODEL}")
     assert status == 409 and content["detail"].startswith("2 labelled images, at least 3 are needed")
     status, content, _ = server.post("/train/another")
@@ -151,7 +150,7 @@ def test_preloading_scores_and_strategies(
 ) -> None:
     add_labels(studies, range(2))
     server = start_server(studies, "weights", str(random_weights))
-    _until(lambda: server.get("/scoring/?check_if_running=true")[0] == 404)  # it scores by itself at its start
+    until(lambda: server.get("/scoring/?check_if_running=true")[0] == 404)  # it scores by itself at its start
     status, result, _ = server.post("/scoring/lesion?run_sync=true")
     assert status == 200 and result["failed"] == [] and result["known"] == 12, result
     for strategy in ("random", "first", "uncertainty", "diversity"):
@@ -180,10 +179,3 @@ def test_batch_inference_on_a_machine_without_gpu(
 def _own_addresses() -> list[str]:
     found = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=False)
     return found.stdout.split()
-
-
-def _until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.time() + seconds
-    while not holds():
-        assert time.time() < end, "it did not happen in time"
-        time.sleep(0.2)

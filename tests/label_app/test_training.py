@@ -7,14 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from label_app_helpers import MODEL, REPOSITORY, Server, add_labels, make_studies
+from label_app_helpers import MODEL, REPOSITORY, Server, add_labels, make_studies, until
 from PIL import Image
 
 pytestmark = pytest.mark.timeout(900)
@@ -50,7 +49,7 @@ def test_a_sitting_with_the_calls_of_slicer(
     assert sum(one["section"] == "unlabeled" for one in manifest["files"]) == 7
 
     # The round asked its server for new scores: the next choice is by uncertainty, and of the new weights.
-    _until(lambda: server.post("/activelearning/uncertainty")[1].get("score") is not None)
+    until(lambda: server.post("/activelearning/uncertainty")[1].get("score") is not None)
     assert server.post("/activelearning/uncertainty")[1]["weights"] == "round_001"
     assert server.infer("frame_09")[1]["weights"] == "round_001"
     first = server.infer("frame_09", output="image")[1]
@@ -74,7 +73,7 @@ def test_training_is_stopped_and_the_weights_stay(start_server: Callable[..., Se
     assert server.infer("frame_00")[0] == 400  # nothing half trained is served
     assert server.ask("DELETE", "/train/")[0] == 200
     assert server.get("/train/")[1]["status"] == "STOPPED"
-    _until(lambda: server.get("/info/")[1]["train_stats"][MODEL]["status"] == "STOPPED")
+    until(lambda: server.get("/info/")[1]["train_stats"][MODEL]["status"] == "STOPPED")
     assert server.get("/weights/")[1] == {"current": None, "available": []}
     assert not _training_processes(studies)
 
@@ -89,7 +88,7 @@ def test_a_killed_server_loses_no_label_and_starts_again(start_server: Callable[
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait(10)
     assert (studies / "labels" / "final" / "frame_05.png").read_bytes() == mask.read_bytes()
-    _until(lambda: not _training_processes(studies))  # it does not go on without its server
+    until(lambda: not _training_processes(studies))  # it does not go on without its server
     again = start_server(studies, "encoder_weights", "none")
     info = again.get("/info/")[1]
     assert info["datastore"]["completed"] == 4 and info["train_stats"][MODEL]["status"] == "STOPPED"
@@ -140,15 +139,8 @@ def test_the_stock_app_serves_and_trains_the_bundle(
 
 
 def _until_trained_an_epoch(server: Server) -> dict:
-    _until(lambda: server.get("/info/")[1]["train_stats"][MODEL].get("epoch", 0) >= 1, 240)
+    until(lambda: server.get("/info/")[1]["train_stats"][MODEL].get("epoch", 0) >= 1, 240)
     return server.get("/info/")[1]["train_stats"][MODEL]
-
-
-def _until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.time() + seconds
-    while not holds():
-        assert time.time() < end, "it did not happen in time"
-        time.sleep(0.3)
 
 
 def _training_processes(studies: Path) -> list[str]:
