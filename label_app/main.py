@@ -46,6 +46,7 @@ class LesionApp(MONAILabelApp):
         _refuse_unknown(conf)
         self.bundle = find_bundle(app_dir, conf)
         from lesion_label.infer import LABELS
+        from lesion_label.scoring import LesionScoring
         from lesion_label.weights import WeightsStore
 
         rounds = conf.get("weights_dir") or Path(app_dir) / "model" / f"{NAME}_rounds"
@@ -54,6 +55,7 @@ class LesionApp(MONAILabelApp):
             raise FileNotFoundError(f"--conf weights {release}: no such file")
         self.weights = WeightsStore(Path(rounds).expanduser().resolve(), release.expanduser().resolve())
         self.encoder_weights = conf.get("encoder_weights", "auto")
+        self.scoring_method = LesionScoring(self.bundle, self.weights, self.encoder_weights)
         self.min_labels = conf.get("min_labels")
         # Uploads pass through a folder that nobody else reads, so that a path in a request can name nothing else.
         self.incoming = Path(tempfile.mkdtemp(prefix="lesion_label_"))
@@ -92,16 +94,12 @@ class LesionApp(MONAILabelApp):
         return {NAME: LesionTrain(self.bundle, self.weights, self.encoder_weights, lowest)}
 
     def init_scoring_methods(self) -> dict[str, Any]:
-        from lesion_label.scoring import LesionScoring
-
-        return {"lesion": LesionScoring(self.bundle, self.weights, self.encoder_weights)}
+        return {"lesion": self.scoring_method}
 
     def init_strategies(self) -> dict[str, Any]:
-        from lesion_label.scoring import LesionScoring
         from lesion_label.strategies import DESCRIPTIONS, LesionStrategy
 
-        scoring = LesionScoring(self.bundle, self.weights, self.encoder_weights)
-        return {kind: LesionStrategy(kind, scoring) for kind in DESCRIPTIONS}
+        return {kind: LesionStrategy(kind, self.scoring_method) for kind in DESCRIPTIONS}
 
     def server_mode(self, mode: bool) -> None:
         """Called when the web server starts, before it listens."""

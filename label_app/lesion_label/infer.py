@@ -60,6 +60,7 @@ class LesionInfer(BasicInferTask):
         )
         self.version = metadata["version"]
         self._lock = threading.Lock()  # MONAI's parser and the cache are no thread's own
+        self._parts: dict[str, Any] = {}  # of the config, parsed once: they keep no state between requests
 
     def is_valid(self) -> bool:
         """Listed even without weights, so that a client is told what to do about it."""
@@ -90,7 +91,10 @@ class LesionInfer(BasicInferTask):
         return [*self._parse("post_transforms"), Restored(keys="pred", ref_image="image")]
 
     def _parse(self, name: str) -> Any:
-        return self.bundle.config().get_parsed_content(name, instantiate=True)
+        with self._lock:
+            if name not in self._parts:
+                self._parts[name] = self.bundle.config().get_parsed_content(name, instantiate=True)
+            return self._parts[name]
 
     def __call__(self, request: dict[str, Any], callbacks: Any = None) -> tuple[str | None, dict[str, Any]]:
         """Mask file (or uncertainty map) and the JSON part. Raises MONAILabelException for a request it cannot meet."""
@@ -124,7 +128,8 @@ class LesionInfer(BasicInferTask):
         """Load what the first request would wait ten seconds for."""
         try:
             self._get_network(device_of(None), None)
-            self._parse("pre_transforms"), self._parse("post_transforms")
+            for name in ("pre_transforms", "inferer", "post_transforms"):
+                self._parse(name)
         except WeightsError as error:
             logger.info("Nothing to load: %s", error)
 

@@ -15,14 +15,14 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from lesion_label.requests import invalid
 from lesion_label.scoring import LesionScoring
 from scripts.data.groups import read_groups
-from scripts.selection import Candidate, Choice, choose_diverse, choose_first, choose_random, choose_uncertain
+from scripts.selection import Candidate, Choice, ChoiceOptions
+from scripts.selection.uncertain import PROPORTIONAL
 
 logger = logging.getLogger(__name__)
 
 RESERVED_S = 30 * 60  # seconds for which an image that one client was given is not given to another
 NOISE = 0.2  # of log(score) at the first rounds; falls as 1 / (1 + labels / NOISE_HALF)
 NOISE_HALF = 20
-GROUP_CAP = 3  # labels of one video or patient, before other videos have theirs
 SPREAD = 0.05  # cosine distance below which two images are near-duplicates
 DESCRIPTIONS = {
     "random": "drawn by lot",
@@ -85,12 +85,11 @@ class LesionStrategy(Strategy):
     ) -> tuple[list[Choice], str]:
         seed = int(request.get("seed", 0))
         labelled = datastore.get_labeled_images()
-        if self.kind == "first":
-            return choose_first([Candidate(image, image, float("nan")) for image in images], count), ""
-        if self.kind == "random":
-            # Another draw after each label, the same for the same state.
-            drawn = [Candidate(image, image, float("nan")) for image in images]
-            return choose_random(drawn, count, seed=seed + len(labelled)), ""
+        # Another draw after each label, the same for the same state.
+        draw = seed + len(labelled)
+        if self.kind in ("first", "random"):
+            unscored = [Candidate(image, image, float("nan")) for image in images]
+            return ChoiceOptions(strategy=self.kind, count=count, seed=draw).choose(unscored), ""
         rows = self.scoring.current().rows
         groups = image_groups(datastore)
         readable = [image for image in images if not rows.get(image, {}).get("error")] or images
@@ -106,27 +105,24 @@ class LesionStrategy(Strategy):
         scored = sum(not np.isnan(one.score) for one in candidates)
         if self.kind == "uncertainty" and scored:
             strata = request.get("strata", True)
-            shares = strata if isinstance(strata, dict) else "proportional" if strata else None
-            noise = float(request.get("noise", NOISE / (1 + len(labelled) / NOISE_HALF)))
-            chosen = choose_uncertain(
-                candidates,
-                count,
-                noise=noise,
-                seed=seed + len(labelled),
-                group_cap=request.get("group_cap", GROUP_CAP) or None,
-                labelled_per_group=per_group,
-                strata_shares=shares,
-                labelled_per_stratum=_strata_of(labelled, rows) if strata else None,
+            options = ChoiceOptions(
+                strategy=self.kind,
+                count=count,
+                seed=draw,
+                noise=float(request.get("noise", NOISE / (1 + len(labelled) / NOISE_HALF))),
+                strata_shares=strata if isinstance(strata, dict) else PROPORTIONAL if strata else None,
                 min_distance=SPREAD if strata else 0.0,
-                labelled_features=known or None,
+                group_cap=request.get("group_cap"),
             )
+            per_stratum = _strata_of(labelled, rows) if strata else None
             late = len(candidates) - scored
+            chosen = options.choose(candidates, per_group, known or None, per_stratum)
             return chosen, f"{late} images have no score yet" if late else ""
         if not any(one.features is not None for one in candidates):
-            drawn = choose_random(candidates, count, seed=seed + len(labelled))
+            drawn = ChoiceOptions(strategy="random", count=count, seed=draw).choose(candidates)
             return drawn, "nothing is scored yet: drawn by lot; POST /scoring/lesion scores"
-        chosen = choose_diverse(
-            candidates, count, seed=seed, labelled_features=known or None, labelled_per_group=per_group
+        chosen = ChoiceOptions(strategy="diversity", count=count, seed=seed).choose(
+            candidates, per_group, known or None
         )
         return chosen, "no network was trained yet: chosen by diversity" if self.kind == "uncertainty" else ""
 

@@ -62,8 +62,12 @@ class ChoiceOptions:
         candidates: Sequence[Candidate],
         labelled_per_group: Mapping[str, int] | None = None,
         labelled_features: Sequence[Features] | NDArray[np.floating] | None = None,
+        labelled_per_stratum: Mapping[str, int] | None = None,
     ) -> list[Choice]:
-        """The frames to label next, best first. Raises ValueError: see the strategy."""
+        """The frames to label next, best first; labelled_per_stratum is for those who choose one by one.
+
+        Raises ValueError: see the strategy.
+        """
         if self.strategy == "first":
             return choose_first(candidates, self.count)
         if self.strategy == "random":
@@ -77,4 +81,4 @@ class ChoiceOptions:
         if self.strategy == "diversity":
             return choose_diverse(candidates, self.count, foreground_share=self.foreground_share, **shared)
         rules = {"noise": self.noise, "strata_shares": self.strata_shares, "min_distance": self.min_distance}
-        return choose_uncertain(candidates, self.count, **rules, **shared)
+        return choose_uncertain(candidates, self.count, labelled_per_stratum=labelled_per_stratum, **rules, **shared)
