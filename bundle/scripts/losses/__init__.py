@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from scripts.losses.global_contrastive import GlobalContrastiveLoss
 from scripts.losses.less_net import LessNetObjective
 from scripts.losses.less_net_published import LessNetPublishedObjective
+from scripts.losses.local_contrastive import SupervisedLocalContrastiveLoss
 from scripts.losses.mean_teacher import MeanTeacherObjective
 from scripts.losses.objective import Objective, ObjectiveOutput
 from scripts.losses.supervised import supervised_loss
@@ -46,4 +48,12 @@ def build_objective(name: str, options: Mapping[str, Any] | None = None) -> Obje
     return None if factory is None else factory(**(options or {}))
 
 
-__all__ = ["OBJECTIVES", "Objective", "ObjectiveOutput", "build_objective", "supervised_loss"]
+__all__ = [
+    "OBJECTIVES",
+    "GlobalContrastiveLoss",
+    "Objective",
+    "ObjectiveOutput",
+    "SupervisedLocalContrastiveLoss",
+    "build_objective",
+    "supervised_loss",
+]
