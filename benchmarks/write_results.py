@@ -116,6 +116,39 @@ def annotation_rounds(rows: Rows) -> str:
     return markdown(names, [[row[name] for name in names] for row in rows])
 
 
+PRETRAINING = {
+    "none": "none",
+    "global": "global",
+    "local_stride": "local (stride)",
+    "local_block": "local (block)",
+    "global_local_block": "global + local (block)",
+}
+
+
+def contrastive(rows: Rows) -> str:
+    """Test Dice by pretraining and share of labels: mean and sd over seeds, and how many seeds."""
+    fractions = sorted({float(row["label_fraction"]) for row in rows})
+    body = []
+    for method, title in PRETRAINING.items():
+        cells = []
+        for share in fractions:
+            own = [row for row in rows if row["method"] == method and float(row["label_fraction"]) == share]
+            seeds_run = f" ({len(own)})" if own else ""
+            cells.append(_mean_and_spread([row["best_dice"] for row in own], "dice") + seeds_run)
+        if any(cell != "–" for cell in cells):
+            body.append([title, *cells])
+    return markdown(["pretraining", *(f"{share:.0%} of the labels" for share in fractions)], body)
+
+
+def contrastive_cells(rows: Rows) -> str:
+    """Each cell by itself."""
+    per_class = [name for name in rows[0] if name.startswith("best_dice_") and name != "best_dice_pooled"]
+    names = ["label_fraction", "seed", "labelled_groups", "labelled_images", "best_dice", *per_class, "last_dice"]
+    header = ["pretraining", *(name.replace("_", " ") for name in names), "best epoch", "pretraining s", "training s"]
+    names += ["best_epoch", "pretraining_seconds", "training_seconds"]
+    return markdown(header, [[PRETRAINING[row["method"]], *(row[name] for name in names)] for row in rows])
+
+
 def _mean_and_spread(values: list[str], name: str) -> str:
     numbers = [float(value) for value in values if value]
     if not numbers:
@@ -141,6 +174,11 @@ TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "real clips": ("real_clips.csv", plain),
     "annotation": ("annotation_rounds.csv", annotation),
     "annotation rounds": ("annotation_rounds.csv", annotation_rounds),
+    "contrast hippocampus": ("contrastive_pretraining_hippocampus.csv", contrastive),
+    "contrast hippocampus cells": ("contrastive_pretraining_hippocampus.csv", contrastive_cells),
+    "contrast kvasir": ("contrastive_pretraining_kvasir.csv", contrastive),
+    "contrast kvasir cells": ("contrastive_pretraining_kvasir.csv", contrastive_cells),
+    "tiled contrast": ("tiled_contrast.csv", plain),
     "label server": ("label_server.csv", plain),
 }
 
