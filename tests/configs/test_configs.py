@@ -16,13 +16,26 @@ from scripts.networks import LESSNet
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 CONFIGS = sorted((BUNDLE / "configs").glob("*.json"))
-RUNNABLE = ("train", "inference", "deidentify", "next_frames", "add_geometry")
+RUNNABLE = ("train", "inference", "deidentify", "next_frames", "add_geometry", "three_stages")
 # What a layer lies over; all others lie over train alone.
 LAYERS = {
     "evaluate": ("train",),
     "multi_gpu_evaluate": ("train", "evaluate"),
     "inference_video": ("inference",),
+    "predict_classes": ("train", "volumes"),
 }
+# Top-level ids that a layer adds.
+CONTRAST = {"temperature", "projection_channels", "pretraining_views", "contrast_network"}
+OWN = {
+    "evaluate": {"checkpoint", "evaluation_dir", "evaluating"},
+    "predict_classes": {
+        *("checkpoint", "frames", "frames_batch_size", "frames_dataset", "frames_dataloader", "predicting"),
+    },
+    "pretrain_global": CONTRAST,
+    "pretrain_local_contrastive": {
+        *CONTRAST, "contrast_mode", "contrast_stride", "contrast_block", "anchors_per_class",
+    },
+}  # fmt: skip
 REQUIRED = (
     "schema", "version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version", "task",
     "description", "authors", "copyright", "network_data_format", "changelog",
@@ -107,7 +120,7 @@ def names_of(layer: str) -> set[str]:
 def test_layers_change_only_what_is_declared(path: Path) -> None:
     if path.stem in (*RUNNABLE, "metadata"):
         pytest.skip("a complete config")
-    own = {"checkpoint", "evaluation_dir", "evaluating"} if path.stem == "evaluate" else set()
+    own = OWN.get(path.stem, set())
     changed = {name.split("#")[0] for name in read(path.stem)}
     assert changed - own - {"_desc_"} <= names_of(path.stem)
 
@@ -131,6 +144,22 @@ def test_every_number_and_choice_is_explained(name: str) -> None:
     internal = {"imports", "run", "bundle_root", "device", "run_dir", "sample_dir", "network", "sources"}
     assert plain - internal - config["_desc_"].keys() == set(), "they have no entry in _desc_"
     assert config["_desc_"].keys() <= config.keys(), "an entry that explains nothing"
+
+
+@pytest.mark.parametrize("layer", ["pretrain_global", "pretrain_local_contrastive"])
+def test_what_a_pretraining_adds_is_explained(layer: str) -> None:
+    config = read(layer)
+    assert {f"_desc_#{name}" for name in OWN[layer]} <= config.keys()
+
+
+def test_both_pretrainings_are_one_loop() -> None:
+    one, other = read("pretrain_global"), read("pretrain_local_contrastive")
+    same = ("optimizer#params#network", "train#objective", "train#handlers", "train#trainer")
+    assert [one[name] for name in same] == [other[name] for name in same]
+    bases = [config["training"].pop(1)["bases"] for config in (one, other)]
+    pictures = [step for step in other["training"] if "embedding_map" in str(step)]  # of pixels: local contrast's own
+    assert one["training"] == [step for step in other["training"] if step not in pictures]
+    assert bases == [["train.json", "pretrain_global.json"], ["train.json", "pretrain_local_contrastive.json"]]
 
 
 def test_every_objective_has_a_layer() -> None:

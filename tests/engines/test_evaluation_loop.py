@@ -92,7 +92,7 @@ def test_an_evaluation_may_be_given() -> None:
     assert run(make_network(), make_items()[:2], evaluation=evaluation) is evaluation
     assert len(evaluation) == 2
     handler = EvaluationHandler(evaluation, None)
-    assert handler.predictions_dir is None
+    assert handler.predictions is None
 
 
 def test_pixels_are_brought_to_0_1() -> None:

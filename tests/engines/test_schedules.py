@@ -101,3 +101,16 @@ def test_frozen_parameters_are_left_out(network: LESSNet) -> None:
         network.head.requires_grad_(True)
     assert id(network.head.weight) not in listed
     assert len(listed) == len(list(network.parameters())) - 2
+
+
+def test_a_network_without_an_encoder_has_one_rate() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1))
+    groups = parameter_groups(network, 0.1, weight_decay=0.01)
+    assert [(group["lr"], group["weight_decay"], len(group["params"])) for group in groups] == [
+        (0.1, 0.01, 2),
+        (0.1, 0.0, 2),
+    ]
+    with pytest.raises(
+        ValueError, match="encoder_learning_rate_ratio is 0.3 and Sequential has no part called encoder"
+    ):
+        parameter_groups(network, 0.1, encoder_ratio=0.3)

@@ -173,6 +173,15 @@ def test_an_objective_may_need_a_teacher(name: str) -> None:
     assert make_trainer(make_network(), objective="less_net", teacher=None).teacher is None
 
 
+@pytest.mark.parametrize("name", ["less_net", "weak_to_strong"])
+def test_an_objective_may_need_the_maps_inside(name: str) -> None:
+    """MONAI's UNet has no encode and decode; found out before training, not at the objective's first iteration."""
+    network = nn.Conv2d(3, 2, 1)
+    with pytest.raises(ValueError, match="Conv2d has no encode and decode.*supervised or mean_teacher"):
+        make_trainer(network, objective=name)
+    make_trainer(network, objective="mean_teacher").run()
+
+
 def test_streams_of_other_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="2 batches an epoch, the unlabelled one 3"):
         make_trainer(

@@ -99,3 +99,25 @@ def test_a_network_from_a_checkpoint_is_not_trained_as_a_random_one(tmp_path: Pa
     ready_network(network, "cpu", tmp_path / "model.pt")
     assert rates(network) == {0.3}
     assert network.encoder_weights_report["used"] == str(tmp_path / "model.pt")
+
+
+def test_every_network_says_what_it_starts_from(tmp_path: Path) -> None:
+    from scripts.networks.checkpoints import ready_network
+
+    made = ready_network(network(), "cpu")
+    report = made.encoder_weights_report
+    assert (report["requested"], report["used"], report["substituted"]) == ("auto", "random", False)
+    assert report["message"].startswith("Sequential starts from random numbers")
+    torch.save(network(seed=1).state_dict(), tmp_path / "model.pt")
+    made = ready_network(network(), "cpu", tmp_path / "model.pt")
+    assert made.encoder_weights_report["used"] == str(tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="encoder_weights is 'imagenet' and Sequential has no encoder"):
+        ready_network(network(), "cpu", encoder_weights="imagenet")
+
+
+def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:
+    from scripts.networks.checkpoints import ready_network
+
+    torch.save({"model": network(width=2).state_dict()}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=r"0.weight has shape \(2, 2, 1, 1\), the network expects \(3, 2, 1, 1\)"):
+        ready_network(network(width=3), "cpu", tmp_path / "model.pt")

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from scripts.transforms import RecordSized, ResizeTo, RestoreLesionProbabilityd
+from scripts.transforms import RecordSized, ResizeTo, RestoreClassesd, RestoreLesionProbabilityd
 
 
 def softmax_lesion(first: float, second: float) -> float:
@@ -137,3 +137,27 @@ def test_there_and_back(shape: tuple[int, int]) -> None:
     assert not wrong[grown == shrunk].any()
     if shape[0] % 64 == shape[1] % 64 == 0:
         assert not wrong.any(), "exact where a network pixel is a whole number of the frame's"
+
+
+def test_classes_at_original_size() -> None:
+    """three pixels to six: the border of two classes lies where their interpolated logits cross"""
+    logits = torch.tensor([[[4.0, 0.0, 0.0]], [[0.0, 4.0, 0.0]], [[0.0, 0.0, 4.0]]])  # (3, 1, 3)
+    item = {"pred": MetaTensor(logits), "original_size": torch.tensor([2, 6])}
+    found = RestoreClassesd("pred")(item)["pred"]
+    assert found.dtype == torch.uint8 and found.tolist() == [[[0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 2]]]
+    assert torch.equal(item["pred"], logits), "the input is left as it is"
+
+
+def test_classes_of_two_are_those_of_the_lesion_probability() -> None:
+    logits = torch.randn(2, 7, 9, generator=torch.Generator().manual_seed(0))
+    item = {"pred": logits, "original_size": torch.tensor([31, 20])}
+    probability = RestoreLesionProbabilityd("pred")(item)["pred"]
+    assert torch.equal(RestoreClassesd("pred")(item)["pred"], (probability > 0.5).to(torch.uint8))
+
+
+def test_classes_of_broken_logits_are_refused() -> None:
+    logits = torch.zeros(3, 2, 2)
+    logits[0, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match="pred: the network's output is not finite"):
+        RestoreClassesd("pred")({"pred": logits, "original_size": torch.tensor([4, 4])})
+    assert RestoreClassesd("pred")({"original_size": torch.tensor([4, 4])}).keys() == {"original_size"}

@@ -12,9 +12,14 @@ import numpy as np
 from scripts.data.errors import DatasetError, listing
 from scripts.data.fingerprints import Fingerprint, fingerprint, map_files
 from scripts.io.frame_address import split_address
+from scripts.io.geometry import read_affine
+from scripts.io.label_volume import is_volume
 from scripts.io.mask_reader import ValueMap, read_mask
+from scripts.io.media import open_media
 
 logger = logging.getLogger(__name__)
+
+AFFINE_TOLERANCE = 1e-3  # mm, of each entry
 
 
 @dataclass
@@ -30,7 +35,8 @@ def check_files(items: Sequence[dict[str, Any]], value_map: ValueMap | None = No
 
     A truncated JPEG has a perfect header, so images are decoded in full; the fingerprints made on the way are kept for
     the leak check and the manifest. An all-lesion mask is a warning.
-    Raises DatasetError with all unreadable files and all masks of another size than their image, ten by name.
+    Raises DatasetError with all unreadable files, all masks of another size than their image, and all label volumes of
+    another affine than their volume of intensities, ten by name.
     """
     images = map_files(fingerprint, (item["image"] for item in items), "checking images")
     labels = [item["label"] for item in items if "label" in item]
@@ -43,6 +49,8 @@ def check_files(items: Sequence[dict[str, Any]], value_map: ValueMap | None = No
                 f"{item['label']}: the mask is {mask[0][1]}x{mask[0][0]} pixels (width x height), its image "
                 f"{item['image']} is {image.width}x{image.height}; export the mask at the image's size"
             )
+    good = [item for item in items if isinstance(masks.get(item.get("label", "")), tuple)]
+    errors += _other_affines([item for item in good if isinstance(images[item["image"]], Fingerprint)])
     errors = list(dict.fromkeys(errors))  # that of a label volume is the same for all its frames
     if errors:
         raise DatasetError(f"{len(errors)} files cannot be used; mend or remove them:{listing(errors)}")
@@ -52,6 +60,29 @@ def check_files(items: Sequence[dict[str, Any]], value_map: ValueMap | None = No
     for warning in report.warnings:
         logger.warning(warning)
     return report
+
+
+def _other_affines(items: Sequence[dict[str, Any]]) -> list[str]:
+    """What scanners write, and programs that resample, has a meaning; affines of RGB pictures are made up."""
+    files = (tuple(str(split_address(item[key])[0]) for key in ("image", "label")) for item in items)
+    found = map_files(_affine_difference, (pair for pair in files if all(map(is_volume, pair))), "comparing affines")
+    return [str(answer) for answer in found.values() if answer]
+
+
+def _affine_difference(files: tuple[str, str]) -> str | None:
+    image, label = files
+    if not getattr(open_media(image), "scalar", False):
+        return None
+    one, two = read_affine(image), read_affine(label)
+    far = np.argwhere(np.abs(one - two) > AFFINE_TOLERANCE)
+    if not len(far):
+        return None
+    row, column = far[0]
+    return (
+        f"{label}: its affine differs from that of its image {image}, first at row {row}, column {column}: "
+        f"{two[row, column]:g}, the image has {one[row, column]:g} (mm, tolerance {AFFINE_TOLERANCE:g}); resample the "
+        "label to its image, or, if their voxels do match, save it with the image's header"
+    )
 
 
 def _measure(path: str, value_map: ValueMap | None) -> tuple[tuple[int, int], float]:

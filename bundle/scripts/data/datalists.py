@@ -32,6 +32,7 @@ def build_datalists(
     manifest_path: str | os.PathLike[str] | None = None,
     sample_dir: str | os.PathLike[str] | None = None,
     value_map: ValueMap | None = None,
+    classes: Sequence[str] = ("background", "lesion"),
     video_frames_per_second: float = FRAMES_PER_SECOND,
     near_duplicate: float = NEAR_DUPLICATE,
 ) -> dict[str, list[Item]]:
@@ -45,12 +46,14 @@ def build_datalists(
     unlabeled_data: True: frames without mask, unlabeled/, and the training images beyond label_fraction; False: none;
         a path: a folder of more frames, in addition.
     manifest_path: where to write manifest.json (by rank 0 only).
-    value_map: {pixel value: class} of the masks, see read_mask.
+    value_map: {pixel value: class} of the masks, see read_mask; None = binary masks.
+    classes: names of the classes, the place is the class index.
     video_frames_per_second, near_duplicate: which frames of videos become unlabelled items, see expand_media.
 
     Raises DatasetError, LeakError or MediaError, naming files and cure, before anything is written.
     """
     check_fractions(split)
+    check_classes(value_map, classes)
     if not 0 < label_fraction <= 1:
         raise DatasetError(
             f"label_fraction is {label_fraction}; expected a number above 0 and up to 1, e.g. 0.1 for 10 %"
@@ -91,6 +94,22 @@ def build_datalists(
             warnings=[*report.warnings, *of_groups, *of_pictures],
         )
     return sections
+
+
+def check_classes(value_map: ValueMap | None, classes: Sequence[str]) -> None:
+    """Raise DatasetError unless value_map (None: binary masks, classes 0 and 1) gives classes that have a name."""
+    named = dict.fromkeys((0, 1)) if value_map is None else {int(index) for index in value_map.values()}
+    if unnamed := sorted(index for index in named if not 0 <= index < len(classes)):
+        raise DatasetError(
+            f"value_map {value_map} has class {unnamed[0]}, classes {list(classes)} names {len(classes)} (0 to "
+            f"{len(classes) - 1}); name every class in `classes`, background first"
+        )
+    if missing := [name for index, name in enumerate(classes) if index not in named]:
+        raise DatasetError(
+            f"no mask can hold the class {missing[0]!r} of classes {list(classes)}: value_map is {value_map}"
+            f"{', which means binary masks' if value_map is None else ''}; give a value_map such as "
+            f"{ {str(index): index for index in range(len(classes))} }, or leave the class out"
+        )
 
 
 def studies_of_the_server() -> str:

@@ -89,7 +89,8 @@ def _expand(item: Item, frames_per_second: float, near_duplicate: float) -> list
             f'"{path.name}#0" in a datalist, or the mask as {path.stem}/000000.png'
         )
     chosen, doubles, broken = choose_frames(media, _stride(media, frames_per_second), near_duplicate, set(labels))
-    logger.info(
+    logger.log(
+        logging.INFO if len(chosen) < len(media) else logging.DEBUG,  # hundreds of volumes, all of each
         "%s: %d of %d frames taken (%d near-duplicates left out, %d do not decode)",
         item["file"],
         len(chosen),
@@ -136,6 +137,8 @@ def choose_frames(
     Every `stride`th frame is looked at, and those of `always`, which are taken whatever they look like.
     """
     looked_at = sorted(set(range(0, len(media), stride)) | set(always))
+    if always.issuperset(looked_at):
+        return looked_at, 0, 0
     chosen: list[int] = []
     kept = np.empty((0, _THUMBNAIL * _THUMBNAIL * 3), dtype=np.int16)
     doubles = broken = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,18 +15,23 @@ from scripts.io import provenance
 from scripts.io.frame_address import split_address
 from scripts.io.image_reader import read_rgb
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 _cache: dict[tuple[str, int, int], Fingerprint] = {}
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Hashes of one picture: `sha256` of the file, `pixels` of the upright RGB; and its size in pixels."""
+    """Hashes of one picture: `sha256` of the file, `pixels` of the upright RGB; and its size in pixels.
+
+    `blank`: all pixels have one colour, as the slices beyond an organ: such pictures are alike wherever they come from.
+    """
 
     sha256: str
     pixels: str
     height: int
     width: int
+    blank: bool = False
 
 
 def fingerprint(path: str) -> Fingerprint:
@@ -45,7 +50,8 @@ def fingerprint(path: str) -> Fingerprint:
     height, width = pixels.shape[:2]
     digest = hashlib.sha256(f"{height}x{width}:".encode())
     digest.update(pixels)
-    found = Fingerprint(file_sha256(path), digest.hexdigest(), height, width)
+    blank = bool((pixels == pixels[0, 0]).all())
+    found = Fingerprint(file_sha256(path), digest.hexdigest(), height, width, blank)
     if key is not None:
         _cache[key] = found
     return found
@@ -56,14 +62,14 @@ def file_sha256(path: str) -> str:
     return provenance.file_sha256(split_address(path)[0])
 
 
-def map_files(function: Callable[[str], T], paths: Iterable[str], what: str) -> dict[str, T | Exception]:
-    """Apply `function` to each distinct path in threads (decoding and hashing release the GIL).
+def map_files(function: Callable[[K], T], paths: Iterable[K], what: str) -> dict[K, T | Exception]:
+    """Apply `function` to each distinct path (or pair of paths) in threads (decoding and hashing release the GIL).
 
     Returns {path: result, or the ValueError or OSError that it raised}, in the order of `paths`.
     A progress bar named `what` appears when it takes longer than two seconds.
     """
 
-    def guarded(path: str) -> T | Exception:
+    def guarded(path: K) -> T | Exception:
         try:
             return function(path)
         except (ValueError, OSError) as error:

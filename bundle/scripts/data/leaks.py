@@ -19,7 +19,8 @@ def check_leaks(sections: Mapping[str, Sequence[Item]]) -> tuple[dict[str, list[
     """Compare pictures by their decoded pixels across training, unlabeled, validation and test.
 
     Returns (sections, warnings): an unlabelled picture that is also a labelled training one is left out, with a
-    warning; one that occurs twice inside a section is kept, with a warning.
+    warning; one that occurs twice inside a section is kept, with a warning. Pictures of one single colour (slices
+    beyond an organ, black frames of a video) are no evidence: they are not compared.
     Raises LeakError with both paths when a picture of validation or test is anywhere else.
     """
     paths = [item["image"] for items in sections.values() for item in items]
@@ -33,6 +34,9 @@ def check_leaks(sections: Mapping[str, Sequence[Item]]) -> tuple[dict[str, list[
     # validation and test first: whatever meets one of their pictures later is a leak
     for name in sorted(sections, key=lambda name: ("validation", "test", "training", "unlabeled").index(name)):
         for item in sections[name]:
+            if prints[item["image"]].blank:
+                kept[name].append(item)
+                continue
             where, other = first.setdefault(prints[item["image"]].pixels, (name, item))
             pair = f"{name}: {item['image']} = {where}: {other['image']}"
             if where == name:

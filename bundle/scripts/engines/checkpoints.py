@@ -12,8 +12,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from scripts.engines.frame_trainer import FrameTrainer
 from scripts.engines.run_directory import RunDirectory, is_main_process
-from scripts.engines.trainer import SemiSupervisedTrainer
 from scripts.io.atomic import replacing
 from scripts.networks.checkpoints import CheckpointError, load_weights, read_file
 
@@ -25,6 +25,7 @@ class RunCheckpoint:
 
     model.pt is {"model": weights to use (the EMA teacher's where there is one), "companion": the student's or absent,
     "epoch", "value"}; it loads with ``weights_only`` and in MONAI Label. A figure that is not finite is never best.
+    Of a pretraining both hold the bare segmentation network, and last.pt its projection head besides.
 
     Args:
         run: the run directory; its last.pt is restored if it is resuming.
@@ -52,12 +53,12 @@ class RunCheckpoint:
         self.best_epoch = 0
         self.value: float | None = None
 
-    def attach(self, engine: SemiSupervisedTrainer) -> None:
+    def attach(self, engine: FrameTrainer) -> None:
         """Restore at the start, save after each epoch; attach it after all handlers whose work must be in last.pt."""
         engine.add_event_handler(Events.STARTED, self.restore)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
-    def save(self, engine: SemiSupervisedTrainer) -> None:
+    def save(self, engine: FrameTrainer) -> None:
         """Write last.pt, and model.pt if this epoch is the best so far."""
         measured = self.evaluator.state.metrics.get(self.key_metric) if self.evaluator is not None else None
         self.value = None if measured is None else float(measured)
@@ -72,46 +73,31 @@ class RunCheckpoint:
             save_atomically(self.run.path / "model.pt", self._usable(engine))
         save_atomically(self.run.last_checkpoint, self._everything(engine))
 
-    def _usable(self, engine: SemiSupervisedTrainer) -> dict[str, Any]:
-        student = engine.bare_network.state_dict()
-        weights = student if engine.teacher is None else engine.teacher.network.state_dict()
-        content: dict[str, Any] = {"model": weights, "epoch": engine.state.epoch, "value": self.value}
-        return content if engine.teacher is None else content | {"companion": student}
+    def _usable(self, engine: FrameTrainer) -> dict[str, Any]:
+        return engine.shipped_weights() | {"epoch": engine.state.epoch, "value": self.value}
 
-    def _everything(self, engine: SemiSupervisedTrainer) -> dict[str, Any]:
+    def _everything(self, engine: FrameTrainer) -> dict[str, Any]:
         return {
             "student": engine.bare_network.state_dict(),
-            "parts": {name: part.state_dict() for name, part in _parts(engine).items()},
+            "parts": {name: part.state_dict() for name, part in engine.parts().items()},
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,
             "best": {"value": self.best_value, "epoch": self.best_epoch},
             "random": random_state(),
         }
 
-    def restore(self, engine: SemiSupervisedTrainer) -> None:
+    def restore(self, engine: FrameTrainer) -> None:
         """Put every part back as last.pt has it; nothing is done where the run starts afresh."""
         if not self.run.resuming:
             return
         content = torch.load(self.run.last_checkpoint, map_location="cpu", weights_only=True)
         engine.bare_network.load_state_dict(content["student"])
-        for name, part in _parts(engine).items():
+        for name, part in engine.parts().items():
             part.load_state_dict(content["parts"][name])
         self.best_value, self.best_epoch = content["best"]["value"], content["best"]["epoch"]
         engine.state.epoch, engine.state.iteration = content["epoch"], content["iteration"]
         set_random_state(content["random"])
         logger.info("Resumed after epoch %d (iteration %d).", content["epoch"], content["iteration"])
-
-
-def _parts(engine: SemiSupervisedTrainer) -> dict[str, Any]:
-    """Everything but the student that has a state."""
-    parts = {
-        "optimizer": engine.optimizer,
-        "lr_scheduler": engine.lr_scheduler,
-        "teacher": engine.teacher,
-        "objective": engine.objective,
-        "grad_scaler": engine.grad_scaler,
-    }
-    return {name: part for name, part in parts.items() if part is not None}
 
 
 def save_atomically(path: str | Path, content: Any) -> None:

@@ -1,10 +1,10 @@
-"""Evaluation at original resolution, one loop for validation and test: figures, per-image rows, predicted masks."""
+"""Evaluation at original resolution, one loop for validation and test: figures, rows of a table, predicted masks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from ignite.engine import Engine, Events
@@ -14,8 +14,29 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from scripts.io.writers import OutputNamer, write_mask_png
-from scripts.metrics.evaluation import LesionEvaluation
+from scripts.engines.predictions import Predictions, predictions_for
+from scripts.metrics.evaluation import Figure, LesionEvaluation
+
+
+class Evaluation(Protocol):
+    """What the loop measures with: LesionEvaluation for pictures, VolumeEvaluation for several classes and volumes."""
+
+    table: str  # file name of its rows in a run directory
+
+    def __len__(self) -> int:
+        """Pictures or slices so far."""
+
+    def add(self, file: str, group: str, prediction: Any, truth: Any) -> object:
+        """Measure one, (H, W) each, as the postprocessing gives it."""
+
+    def gather(self) -> None:
+        """Take over what other processes measured."""
+
+    def figures(self, temperature: float | None = None) -> dict[str, Figure]:
+        """{name: {"value", "low", "high", "unit", "definition"}}."""
+
+    def write_csv(self, path: str | Path) -> Path:
+        """Write the rows."""
 
 
 def prepare_frames(
@@ -36,30 +57,40 @@ def lesion_and_label(threshold: float = 0.5) -> Callable[[list[dict[str, Any]]],
     return transform
 
 
+def unpadded(label: Tensor, item: dict[str, Any]) -> Tensor:
+    """A label (1, H', W') without what a collate function added below and to the right to fill up its batch."""
+    size = item.get("original_size")
+    return label if size is None else label[..., : int(size[0]), : int(size[1])]
+
+
 class EvaluationHandler:
-    """Adds every image of a MONAI evaluator to a LesionEvaluation, and writes its mask if a folder is given.
+    """Adds every picture of a MONAI evaluator to an evaluation, and hands what was predicted to a writer, if any.
 
     Args:
         evaluation: gathered over all processes at the end.
-        predictions_dir: masks as PNG (0 / 255) at original size go there.
+        predictions: where the predicted masks go; None = nowhere.
     """
 
-    def __init__(self, evaluation: LesionEvaluation, predictions_dir: str | Path | None = None) -> None:
+    def __init__(self, evaluation: Evaluation, predictions: Predictions | None = None) -> None:
         self.evaluation = evaluation
-        self.predictions_dir = None if predictions_dir is None else Path(predictions_dir)
-        self.namer = OutputNamer()
+        self.predictions = predictions
 
     def attach(self, engine: Engine) -> None:
         """Collect after every iteration, gather at the end."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.COMPLETED, lambda _: self.evaluation.gather())
+        engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _collect(self, engine: Engine) -> None:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            probability = output[Keys.PRED][0].cpu().numpy()
-            self.evaluation.add(item["file"], item["group"], probability, output[Keys.LABEL][0].cpu().numpy())
-            if self.predictions_dir is not None:
-                write_mask_png(self.predictions_dir / self.namer(item["file"]), probability > 0.5)
+            predicted, truth = output[Keys.PRED][0].cpu().numpy(), unpadded(output[Keys.LABEL], item)[0].cpu().numpy()
+            self.evaluation.add(item["file"], item["group"], predicted, truth)
+            if self.predictions is not None:
+                self.predictions.add(item["file"], predicted)
+
+    def _finish(self, engine: Engine) -> None:
+        self.evaluation.gather()
+        if self.predictions is not None:
+            self.predictions.finish()
 
 
 def evaluate(
@@ -69,18 +100,26 @@ def evaluate(
     postprocessing: Callable,
     inferer: Inferer | None = None,
     predictions_dir: str | Path | None = None,
-    evaluation: LesionEvaluation | None = None,
-) -> LesionEvaluation:
+    evaluation: Evaluation | None = None,
+) -> Evaluation:
     """Run a network over a split and measure it at original resolution.
 
     Args:
         dataloader: items with "image" at the network's size and "label" at the original one, one frame a batch.
-        postprocessing: logits -> lesion probability (1, H, W) at original size.
+        postprocessing: logits -> what the evaluation takes, (1, H, W) at original size: lesion probability, or class
+            index for VolumeEvaluation.
+        predictions_dir: masks go there, see predictions_for; None = nowhere.
+        evaluation: what to measure with, without pictures yet; None = LesionEvaluation.
 
     Returns:
         all images of all processes.
     """
-    result = LesionEvaluation() if evaluation is None else evaluation  # An empty one is false.
+    result: Evaluation = LesionEvaluation() if evaluation is None else evaluation  # An empty one is false.
+    predictions = None
+    if predictions_dir is not None:
+        items = getattr(dataloader.dataset, "data", [])
+        sources = {item["file"]: item["image"] for item in items if "file" in item}
+        predictions = predictions_for(result, Path(predictions_dir), sources)
     evaluator = SupervisedEvaluator(
         device=torch.device(device),
         val_data_loader=dataloader,
@@ -88,7 +127,7 @@ def evaluate(
         prepare_batch=prepare_frames,
         inferer=inferer,
         postprocessing=postprocessing,
-        val_handlers=[EvaluationHandler(result, predictions_dir)],
+        val_handlers=[EvaluationHandler(result, predictions)],
     )
     evaluator.run()
     return result

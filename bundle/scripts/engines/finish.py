@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from monai.inferers import Inferer
@@ -14,13 +14,22 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from scripts.engines.checkpoints import load_into
-from scripts.engines.evaluation import evaluate
+from scripts.engines.evaluation import Evaluation, evaluate
 from scripts.engines.run_directory import RunDirectory, is_main_process
 from scripts.io.atomic import write_text
 from scripts.io.writers import ensure_writable
 from scripts.metrics.evaluation import LesionEvaluation
 
 logger = logging.getLogger(__name__)
+HEADLINE = ("dice", "iou_pooled", "dice_pooled")  # figures that are logged; the first two that there are
+
+
+@runtime_checkable
+class HasTemperature(Protocol):
+    """An evaluation of probabilities, whose temperature can be fitted."""
+
+    def fit_temperature(self) -> float:
+        """The temperature that suits it best. Raises ValueError where there is nothing to fit."""
 
 
 def finish_run(
@@ -32,15 +41,18 @@ def finish_run(
     postprocessing: Callable,
     inferer: Inferer | None = None,
     key_metric: str = "val_dice",
+    evaluation: Callable[[], Evaluation] = LesionEvaluation,
 ) -> dict[str, Any]:
-    """Measure the best and the last checkpoint of a run; write test_metrics.json, per_image.csv, predictions/.
+    """Measure the best and the last checkpoint of a run; write test_metrics.json, the table of rows, predictions/.
 
-    The temperature is fitted on validation; the test split is read here and nowhere else.
+    The temperature, where the evaluation has one, is fitted on validation; the test split is read here and nowhere
+    else.
 
     Args:
         run: its folder holds model.pt and last.pt.
         network: any network of the run's design; its weights are replaced by the best.
         validation, test: loaders of one frame a batch; without items where the data set has no such split.
+        evaluation: makes an empty evaluation, that of lesions (per_image.csv) or of volumes (per_volume.csv).
 
     Returns:
         the content of test_metrics.json.
@@ -49,12 +61,13 @@ def finish_run(
         torch.distributed.barrier()  # The others read what rank 0 may still be writing.
     shared = {"device": torch.device(device), "postprocessing": postprocessing, "inferer": inferer}
     result = {"key_metric": key_metric}
-    result |= measure_checkpoint(network, run.path / "model.pt", validation, test, run.path, **shared)
+    result |= measure_checkpoint(network, run.path / "model.pt", validation, test, run.path, evaluation, **shared)
     if "best" in result:
         last_epoch = load_into(network, run.path / "last.pt")
-        same = last_epoch == result["best"]["epoch"]
-        figures = None if same else evaluate(network, test, **shared).figures(temperature=result["temperature"])
-        result["last"] = result["best"] if same else {"epoch": last_epoch, "figures": figures}
+        result["last"] = result["best"]
+        if last_epoch != result["best"]["epoch"]:
+            last = evaluate(network, test, evaluation=evaluation(), **shared)
+            result["last"] = {"epoch": last_epoch, "figures": last.figures(temperature=result.get("temperature"))}
         load_into(network, run.path / "model.pt")
     if is_main_process():
         write_text(run.path / "test_metrics.json", json.dumps(result, indent=4))
@@ -72,11 +85,12 @@ def evaluate_checkpoint(
     device: str | torch.device,
     postprocessing: Callable,
     inferer: Inferer | None = None,
+    evaluation: Callable[[], Evaluation] = LesionEvaluation,
 ) -> dict[str, Any]:
-    """Measure any checkpoint on a data set; writes test_metrics.json, per_image.csv, predictions/ to ``output_dir``."""
+    """Measure any checkpoint on a data set; writes what finish_run does to ``output_dir``."""
     output_dir, device = ensure_writable(output_dir), torch.device(device)
     shared = {"device": device, "postprocessing": postprocessing, "inferer": inferer}
-    result = measure_checkpoint(network.to(device), checkpoint, validation, test, output_dir, **shared)
+    result = measure_checkpoint(network.to(device), checkpoint, validation, test, output_dir, evaluation, **shared)
     if is_main_process():
         write_text(output_dir / "test_metrics.json", json.dumps(result | {"checkpoint": str(checkpoint)}, indent=4))
         _log_headline(result)
@@ -90,28 +104,36 @@ def measure_checkpoint(
     validation: DataLoader,
     test: DataLoader,
     output_dir: Path,
+    evaluation: Callable[[], Evaluation] = LesionEvaluation,
     **shared: Any,
 ) -> dict[str, Any]:
-    """{"temperature", "validation", "best"} of one checkpoint; parts without frames are left out, which is logged."""
+    """{"temperature", "validation", "best"} of one checkpoint; parts without frames are left out, which is logged.
+
+    "temperature" is there where the evaluation has one.
+    """
     epoch = load_into(network, checkpoint)
-    result: dict[str, Any] = {"temperature": 1.0}
+    calibrated = isinstance(evaluation(), HasTemperature)
+    result: dict[str, Any] = {"temperature": 1.0} if calibrated else {}
     if len(validation.dataset):
-        checked = evaluate(network, validation, **shared)
-        result["temperature"] = _temperature(checked)
-        result["validation"] = {"epoch": epoch, "figures": checked.figures(temperature=result["temperature"])}
+        checked = evaluate(network, validation, evaluation=evaluation(), **shared)
+        if isinstance(checked, HasTemperature):
+            result["temperature"] = _temperature(checked)
+        figures = checked.figures(temperature=result.get("temperature"))
+        result["validation"] = {"epoch": epoch, "figures": figures}
     else:
-        logger.warning("No validation split: the last epoch counts as the best, and no temperature is fitted.")
+        fitted = ", and no temperature is fitted" if calibrated else ""
+        logger.warning("No validation split: the last epoch counts as the best%s.", fitted)
     if len(test.dataset):
-        best = evaluate(network, test, predictions_dir=output_dir / "predictions", **shared)
-        result["best"] = {"epoch": epoch, "figures": best.figures(temperature=result["temperature"])}
+        best = evaluate(network, test, evaluation=evaluation(), predictions_dir=output_dir / "predictions", **shared)
+        result["best"] = {"epoch": epoch, "figures": best.figures(temperature=result.get("temperature"))}
         if is_main_process():
-            best.write_csv(output_dir / "per_image.csv")
+            best.write_csv(output_dir / best.table)
     else:
         logger.warning("No test split: there are validation figures alone.")
     return result
 
 
-def _temperature(evaluation: LesionEvaluation) -> float:
+def _temperature(evaluation: HasTemperature) -> float:
     try:
         return float(evaluation.fit_temperature())
     except ValueError as error:
@@ -124,7 +146,8 @@ def _log_headline(result: dict[str, Any]) -> None:
         if name not in result:
             continue
         figures = result[name]["figures"]
-        shown = ", ".join(f"{key} {_with_interval(figures[key])}" for key in ("dice", "iou_pooled"))
+        names = [name for name in HEADLINE if name in figures][:2]
+        shown = ", ".join(f"{name} {_with_interval(figures[name])}" for name in names)
         split = "validation" if name == "validation" else f"test, {name} checkpoint"
         logger.info("%s (epoch %d): %s", split, result[name]["epoch"], shown)
 

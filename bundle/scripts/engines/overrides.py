@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow
@@ -60,10 +61,22 @@ def refuse_unknown_overrides(bases: str | Sequence[str]) -> None:
         UnknownOverrideError: with the nearest declared id.
     """
     workflow = running_workflow()
+    refuse_undeclared(workflow.parser.get(), workflow.config_root_path, bases)
+
+
+def refuse_undeclared(config: dict[str, Any], configs_dir: str | Path, bases: str | Sequence[str]) -> None:
+    """Raise if a config, overrides applied and nothing resolved, has an id that ``bases`` do not declare.
+
+    Args:
+        configs_dir: where the files ``bases`` are.
+
+    Raises:
+        UnknownOverrideError: with the nearest declared id.
+    """
     bases = [bases] if isinstance(bases, str) else list(bases)
     declared = ConfigParser()
-    declared.read_config([workflow.config_root_path / base for base in bases])
-    for parent, name, siblings in _unknown_names(workflow.parser.get(), declared.get()):
+    declared.read_config([Path(configs_dir) / base for base in bases])
+    for parent, name, siblings in _unknown_names(config, declared.get()):
         known = [f"{parent}::{item}" if parent else item for item in siblings if not item.startswith("_")]
         wrong = f"{parent}::{name}" if parent else name
         near = get_close_matches(wrong, known, n=1, cutoff=0.0)

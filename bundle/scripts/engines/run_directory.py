@@ -126,7 +126,7 @@ class RunDirectory:
             return
         self._check_same_data()
         write_text(self.path / "config.json", json.dumps(self.config, indent=4, default=str))
-        weights = dict(network.encoder_weights_report)
+        weights = dict(getattr(network, "encoder_weights_report", {}))
         found = list(substitutions)
         if weights.get("substituted"):
             found.append(str(weights.get("message")))

@@ -11,8 +11,8 @@ from typing import Any
 from ignite.engine import Engine, Events
 from tqdm.auto import tqdm
 
+from scripts.engines.frame_trainer import FrameTrainer
 from scripts.engines.run_directory import is_main_process
-from scripts.engines.trainer import SemiSupervisedTrainer
 from scripts.io.atomic import write_text
 
 COLUMNS = [
@@ -46,7 +46,7 @@ class RunLog:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
         engine.add_event_handler(Events.COMPLETED, self._close)
 
-    def _start(self, engine: SemiSupervisedTrainer) -> None:
+    def _start(self, engine: FrameTrainer) -> None:
         """At the first iteration, when a resumed run knows where it stands."""
         self.started = time.perf_counter()
         path = self.run_dir / "metrics.csv"
@@ -60,7 +60,7 @@ class RunLog:
 
             self.writer = SummaryWriter(str(self.run_dir / "tensorboard"))
 
-    def _read(self, engine: SemiSupervisedTrainer) -> None:
+    def _read(self, engine: FrameTrainer) -> None:
         if self.started is None:
             self._start(engine)
         for name, value in engine.state.output.items():
@@ -68,7 +68,7 @@ class RunLog:
             self.sums[name] = self.sums.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
 
-    def _write(self, engine: SemiSupervisedTrainer) -> None:
+    def _write(self, engine: FrameTrainer) -> None:
         means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
         if not is_main_process():

@@ -40,15 +40,25 @@ def parameter_groups(
     """Two learning rates: a pretrained encoder moves slower than a decoder that starts from nothing.
 
     Args:
-        network: has ``encoder`` and ``encoder_weights_report``.
+        network: its ``encoder`` and ``encoder_weights_report`` are read. Without a part called encoder (MONAI's UNet)
+            there is one rate.
         learning_rate: of all but the encoder.
         encoder_ratio: encoder's rate / learning_rate; "auto" = 0.3 from pretrained weights, 1 from random ones.
         weight_decay: for matrices and kernels; biases and norms are not decayed.
+
+    Raises:
+        ValueError: a ratio for a network without an encoder.
     """
+    part = getattr(network, "encoder", None)
+    if part is None and encoder_ratio != "auto":
+        raise ValueError(
+            f"encoder_learning_rate_ratio is {encoder_ratio} and {type(network).__name__} has no part called encoder: "
+            "leave it at auto, and set learning_rate for the whole network."
+        )
     if encoder_ratio == "auto":
-        pretrained = network.encoder_weights_report["used"] != "random"
+        pretrained = part is not None and network.encoder_weights_report["used"] != "random"
         encoder_ratio = 0.3 if pretrained else 1.0
-    encoder = {id(parameter) for parameter in network.encoder.parameters()}
+    encoder = {id(parameter) for parameter in part.parameters()} if part is not None else set()
     groups: dict[tuple[bool, bool], dict[str, Any]] = {}
     for parameter in network.parameters():
         if not parameter.requires_grad:

@@ -1,4 +1,4 @@
-"""What kind of file is it, and its frames: one door to pictures, videos, DICOM and RGB volumes."""
+"""What kind of file is it, and its frames: one door to pictures, videos, DICOM and volumes."""
 
 from __future__ import annotations
 

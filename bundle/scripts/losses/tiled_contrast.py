@@ -64,7 +64,8 @@ def supervised_contrast(
     own = features[anchors]
     sums = torch.zeros(len(present), features.shape[1], dtype=features.dtype, device=features.device)
     sums = sums.index_add(0, classes, features)
-    attraction = (own * (sums[classes[anchors]] - own)).sum(dim=1) / (positives * temperature)
+    # index_select, not [...]: the gradient of the latter is summed in any order, and runs would not repeat.
+    attraction = (own * (sums.index_select(0, classes[anchors]) - own)).sum(dim=1) / (positives * temperature)
     return log_sum_exp("all", weights) - (weights * attraction).sum(), len(anchors)
 
 

@@ -58,6 +58,28 @@ _UNDEFINED = {
 }
 
 
+_OF_VOLUMES = {
+    "dice": "2·TP / (2·TP + FP + FN) of each structure in each volume (its slices stacked), mean over both.",
+    "iou": "TP / (TP + FP + FN) of each structure in each volume (its slices stacked), mean over both.",
+    "dice_pooled": "2·TP / (2·TP + FP + FN) of each structure from all voxels of the split, mean over structures.",
+    "dice_": "2·TP / (2·TP + FP + FN) of this structure in each volume (its slices stacked), mean over volumes.",
+}
+_EMPTY_STRUCTURE = " A structure that is neither there nor predicted counts 1, one predicted where it is not 0."
+
+
+def volume_definition(name: str, interval_defined: bool) -> str:
+    """The definition of figure `name` of volumes, and why it has no interval where it has none."""
+    text = _OF_VOLUMES.get(name, _OF_VOLUMES["dice_"]) + _EMPTY_STRUCTURE
+    return text if interval_defined else text + " No interval: too few groups of volumes."
+
+
+def title(name: str) -> str:
+    """How figure `name` is headed; "dice_<structure>" is the Dice of a structure."""
+    if name in TITLES or not name.startswith("dice_"):
+        return TITLES.get(name, name)
+    return f"Dice, {name.removeprefix('dice_')}"
+
+
 def definition(name: str, facts: dict[str, Any], value_defined: bool, interval_defined: bool) -> str:
     """The definition of figure `name`, and why its value or its interval is missing where one is."""
     temperature = facts["temperature"]

@@ -16,7 +16,7 @@ from scripts.io.writers import write_bytes
 from scripts.metrics.calibration import bin_sums, calibration_error, fit_temperature, sample_band, scale
 from scripts.metrics.confusion import OVERLAP_NAMES, confusion_counts, counts_array, overlap_figures, pooled_figures
 from scripts.metrics.definitions import TITLES, definition, unit
-from scripts.metrics.intervals import draw_weights, percentile_interval, sum_by_group
+from scripts.metrics.intervals import draw_weights, mean_of_sums, with_interval
 from scripts.metrics.surface import surface_figures
 
 COLUMNS = (
@@ -39,6 +39,8 @@ class LesionEvaluation:
             as lesion (0.0005: 150 px of a 600 x 500 frame).
         surface_tolerance: pixels at original resolution within which an outline counts as right.
     """
+
+    table = "per_image.csv"  # what its rows are called in a run directory
 
     def __init__(self, false_positive_area: float = 0.0005, surface_tolerance: float = 2.0) -> None:
         if not 0 <= false_positive_area < 1:
@@ -137,28 +139,21 @@ class LesionEvaluation:
             raise ValueError("The evaluation holds no image, expected at least one: is the split empty?")
         rows = self.rows
         groups = [row["group"] for row in rows]
-        count = len(set(groups))
-        weights = draw_weights(count, bootstrap, seed)
+        weights = draw_weights(len(set(groups)), bootstrap, seed)
 
         def measure(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> tuple[float, Any]:
-            # Every figure is a function of sums over images, so a draw of groups is a weighted sum of group sums.
-            sums = sum_by_group(groups, values.reshape(len(rows), -1))
-            shape = (-1, *values.shape[1:])
-            value = float(statistic(sums.sum(axis=0).reshape(shape))[0])
-            if np.count_nonzero(sums.any(axis=1)) < 2:  # of the groups that have this figure, one: nothing to draw from
-                return value, None
-            return value, percentile_interval(statistic((weights @ sums).reshape(shape)))
+            return with_interval(groups, values, statistic, weights)
 
         images = np.ones(len(rows))
         results: dict[str, tuple[float, Any]] = {}
         for name in PER_IMAGE:
-            results[name] = measure(np.stack([[row[name] for row in rows], images], axis=1), _mean)
+            results[name] = measure(np.stack([[row[name] for row in rows], images], axis=1), mean_of_sums)
         counts = counts_array(rows)
         for name in POOLED:
             results[name] = measure(counts, lambda sums, name=name: pooled_figures(*sums.T)[name])
         free = counts[:, 0] + counts[:, 2] == 0
         alarm = free & (counts[:, 1] > self.false_positive_area * counts.sum(axis=1))
-        results["false_positive_frames"] = measure(np.stack([alarm, free], axis=1).astype(float), _mean)
+        results["false_positive_frames"] = measure(np.stack([alarm, free], axis=1).astype(float), mean_of_sums)
         results["ece"] = measure(self._bins(1.0), calibration_error)
         if temperature is not None:
             results["ece_scaled"] = measure(self._bins(temperature), calibration_error)
@@ -183,11 +178,6 @@ class LesionEvaluation:
         """Bin sums of each image, float64 (N, 3, bins)."""
         pairs = [self._band[file] for file in sorted(self._band)]
         return np.stack([bin_sums(scale(probability, temperature), truth) for probability, truth in pairs])
-
-
-def _mean(sums: np.ndarray) -> np.ndarray:
-    """Quotient of the two columns of (draws, 2); nan where the second is 0."""
-    return np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] > 0)
 
 
 def _figure(name: str, result: tuple[float, Any] | None, facts: dict[str, Any]) -> Figure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -19,6 +19,32 @@ def draw_weights(groups: int, draws: int, seed: int) -> np.ndarray:
     """How often each group is drawn: float64 (draws, groups), each row sums to `groups`."""
     uniform = np.full(groups, 1.0 / groups)
     return np.random.default_rng(seed).multinomial(groups, uniform, size=draws).astype(np.float64)
+
+
+def with_interval(
+    groups: Sequence[str], values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], weights: np.ndarray
+) -> tuple[float, tuple[float, float] | None]:
+    """A figure and its 95 % interval over groups.
+
+    Args:
+        groups: of each of N rows. values: (N, ...), what is summed. weights: of draw_weights.
+        statistic: sums (M, ...) -> figures (M,). Every figure is a function of sums over rows, so a draw of groups is a
+            weighted sum of group sums.
+
+    Returns:
+        the figure, nan where undefined; (low, high), None where fewer than two groups have it.
+    """
+    sums = sum_by_group(groups, values.reshape(len(values), -1))
+    shape = (-1, *values.shape[1:])
+    value = float(statistic(sums.sum(axis=0).reshape(shape))[0])
+    if np.count_nonzero(sums.any(axis=1)) < 2:  # of the groups that have this figure, one: nothing to draw from
+        return value, None
+    return value, percentile_interval(statistic((weights @ sums).reshape(shape)))
+
+
+def mean_of_sums(sums: np.ndarray) -> np.ndarray:
+    """Quotient of the two columns of (M, 2), a sum and a count; nan where the count is 0."""
+    return np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] > 0)
 
 
 def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:

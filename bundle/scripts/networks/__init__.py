@@ -1,7 +1,8 @@
-"""Tensors to logits: LESS-Net, its presets, and weights in and out of files."""
+"""Tensors to logits or embeddings: LESS-Net, its presets, and weights in and out of files."""
 
 from .checkpoints import CheckpointError, load_weights
+from .contrast import ContrastNetwork
 from .less_net import LESSNet
 from .presets import PRESETS, NetworkPreset
 
-__all__ = ["PRESETS", "CheckpointError", "LESSNet", "NetworkPreset", "load_weights"]
+__all__ = ["PRESETS", "CheckpointError", "ContrastNetwork", "LESSNet", "NetworkPreset", "load_weights"]

@@ -121,18 +121,41 @@ def load_weights(network: nn.Module, path: str | Path, key: str | None = None) -
     return {"file": str(path), "key": found, "tensors": len(state)}
 
 
-def ready_network(network: nn.Module, device: str | torch.device, checkpoint: str | Path | None = None) -> nn.Module:
+def ready_network(
+    network: nn.Module,
+    device: str | torch.device,
+    checkpoint: str | Path | None = None,
+    encoder_weights: str = "auto",
+) -> nn.Module:
     """The network on its device, with the weights of a checkpoint if one is given ("" = none).
 
-    Its encoder_weights_report then names the checkpoint: the encoder is no longer a random one, whatever it was made
-    with, and must not be trained as one.
+    Every network gets an ``encoder_weights_report``. After a checkpoint it names that: the encoder is no longer a
+    random one, whatever it was made with, and must not be trained as one.
+
+    Args:
+        encoder_weights: what was asked for, for networks that take no such argument (MONAI's): there are no pretrained
+            ones, so that only "auto" and "none" can be granted. LESSNet has been given it when it was made.
 
     Raises:
-        CheckpointError: see :func:`load_weights`.
+        CheckpointError: see :func:`load_weights`; encoder weights that such a network cannot take.
     """
+    if not hasattr(network, "encoder_weights_report"):
+        network.encoder_weights_report = _without_pretrained(type(network).__name__, encoder_weights)
     if checkpoint:
         load_weights(network, checkpoint)
-        made = dict(getattr(network, "encoder_weights_report", {}))
         message = f"the whole network starts from {checkpoint}"
+        made = dict(network.encoder_weights_report)
         network.encoder_weights_report = made | {"used": str(checkpoint), "substituted": False, "message": message}
     return network.to(device)
+
+
+def _without_pretrained(name: str, requested: str) -> dict[str, Any]:
+    """The encoder_weights_report of a network for which there are no pretrained weights."""
+    if requested not in ("auto", "none"):
+        raise CheckpointError(
+            f"encoder_weights is {requested!r} and {name} has no encoder to put them into: leave it at 'auto' or "
+            "'none', give a run's model.pt as init_checkpoint, or choose LESSNet"
+        )
+    message = f"{name} starts from random numbers: there are no pretrained weights for it"
+    logger.info(message)
+    return {"requested": requested, "used": "random", "substituted": False, "message": message}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scripts.reports.run_files import RunFiles
 
@@ -21,49 +23,79 @@ class Command:
 
 
 def next_commands(run: RunFiles, bundle: Path = BUNDLE) -> list[Command]:
-    """Masks for a folder, the same evaluation again, more epochs, TensorBoard."""
+    """Masks for a folder, the same evaluation again, more epochs, TensorBoard; after a pretraining, the training."""
     configs = bundle / "configs"
+    curves = Command("Look at all curves:", shlex.join(["tensorboard", "--logdir", str(run.path / "tensorboard")]))
+    if run.of_pretraining:
+        return [_training_from(run, configs), *_longer(run), curves]
     model = ["--bundle_root", str(bundle), "--checkpoint", str(run.path / "model.pt"), *_given(run, ("image_size",))]
     model += _network_options(run)
     inference = [*RUN, "--config_file", str(configs / "inference.json"), *model]
     if isinstance(run.test_metrics.get("temperature"), float):
         inference += ["--temperature", f"{run.test_metrics['temperature']:.4g}"]
     inference += ["--dataset_dir", "FOLDER_WITH_IMAGES", "--output_dir", "FOLDER_FOR_MASKS"]
-    files = _list_argument([configs / "train.json", configs / "evaluate.json"])
+    files = _list_argument(_evaluation_layers(run, configs))
     place = ["--output_dir", str(run.path.parent), "--run_name", run.path.name]
     data = _given(run, ("dataset_dir", "label_fraction", "seed", "split"))
+    if run.of_classes:
+        data += _given(run, ("classes", "value_map"))
     # The checkpoint holds the encoder: there is no need to look for its starting weights.
-    evaluate = [*model, "--network_def::encoder_weights", "none", *data, *place]
-    commands = [
-        Command(
-            "Write a mask and an overlay for every image of a folder, and one CSV with areas and a quality flag"
-            " (put your own two folders for the words in capitals):",
-            shlex.join(inference),
-        ),
-        Command(
-            "Measure this model on its test split again:",
-            f"{shlex.join(RUN)} --config_file {files} {shlex.join(evaluate)}",
-        ),
-    ]
-    stored = run.environment.get("command")
-    if stored:
-        tokens = shlex.split(stored)
-        epochs = run.config.get("max_epochs")
-        _set_option(tokens, "output_dir", str(run.path.parent))
-        _set_option(tokens, "run_name", run.path.name)
-        if isinstance(epochs, int):
-            _set_option(tokens, "max_epochs", str(2 * epochs))
-        commands.append(
-            Command(
-                "Train this run longer, from its last epoch (from the folder it was started in; the command that made"
-                " this run, with its name and twice the epochs):",
-                shlex.join(tokens),
-            )
-        )
-    commands.append(
-        Command("Look at all curves:", shlex.join(["tensorboard", "--logdir", str(run.path / "tensorboard")]))
+    evaluate = [*model, "--encoder_weights", "none", *data, *place]
+    again = Command(
+        "Measure this model on its test split again:",
+        f"{shlex.join(RUN)} --config_file {files} {shlex.join(evaluate)}",
     )
-    return commands
+    about = (
+        "Write a mask and an overlay for every image of a folder, and one CSV with areas and a quality flag"
+        " (put your own two folders for the words in capitals):"
+    )
+    masks = _class_masks(run, configs, model) if run.of_classes else Command(about, shlex.join(inference))
+    return [masks, again, *_longer(run), curves]
+
+
+def _class_masks(run: RunFiles, configs: Path, model: list[str]) -> Command:
+    """Masks of several classes for a folder."""
+    taken = ("train.json", "volumes.json", "evaluate.json", "train_supervised.json")
+    layers = [name for name in _own_layers(run, configs) if name not in taken]
+    files = _list_argument([configs / name for name in (*taken[:2], *layers, "predict_classes.json")])
+    words = [*model, *_given(run, ("classes", "value_map"))]
+    words += ["--dataset_dir", "FOLDER_WITH_IMAGES", "--output_dir", "FOLDER_FOR_MASKS"]
+    return Command(
+        "Write the classes of every volume or picture of a folder (put your own folders for the words in capitals):",
+        f"{shlex.join(RUN)} --config_file {files} {shlex.join(words)}",
+    )
+
+
+def _training_from(run: RunFiles, configs: Path) -> Command:
+    """The training that starts from a pretraining."""
+    layers = [name for name in _own_layers(run, configs) if not name.startswith(("train", "pretrain_"))]
+    files = _list_argument([configs / name for name in ("train.json", "train_supervised.json", *layers)])
+    start = ["--bundle_root", str(configs.parent), "--init_checkpoint", str(run.path / "model.pt")]
+    start += ["--encoder_weights", "none", *_given(run, ("dataset_dir", "label_fraction", "seed", "split"))]
+    start += _given(run, ("image_size",)) + _network_options(run)
+    return Command(
+        "Train from these weights, on the same split and the same labels (for a semi-supervised training put its config"
+        " in the place of train_supervised.json):",
+        f"{shlex.join(RUN)} --config_file {files} {shlex.join(start)}",
+    )
+
+
+def _longer(run: RunFiles) -> list[Command]:
+    """The run's own command with twice the epochs; nothing where no command is recorded."""
+    stored = run.environment.get("command")
+    if not stored:
+        return []
+    tokens = shlex.split(stored)
+    epochs = run.config.get("max_epochs")
+    _set_option(tokens, "output_dir", str(run.path.parent))
+    _set_option(tokens, "run_name", run.path.name)
+    if isinstance(epochs, int):
+        _set_option(tokens, "max_epochs", str(2 * epochs))
+    purpose = (
+        "Train this run longer, from its last epoch (from the folder it was started in; the command that made this run,"
+        " with its name and twice the epochs):"
+    )
+    return [Command(purpose, shlex.join(tokens))]
 
 
 def _given(run: RunFiles, names: tuple[str, ...]) -> list[str]:
@@ -75,8 +107,30 @@ def _given(run: RunFiles, names: tuple[str, ...]) -> list[str]:
             continue
         if name == "dataset_dir" and Path(value).exists():
             value = Path(value).resolve()
-        options += [f"--{name}", str(value).replace(", ", ",") if isinstance(value, list) else str(value)]
+        options += [f"--{name}", _compact(value)]
     return options
+
+
+def _compact(value: Any) -> str:
+    """Lists of numbers without spaces, as they need no quotes; the rest as Python writes it."""
+    numbers = isinstance(value, list) and not any(isinstance(part, str) for part in value)
+    return str(value).replace(", ", ",") if numbers else str(value)
+
+
+def _evaluation_layers(run: RunFiles, configs: Path) -> list[Path]:
+    """The configs of an evaluation: what the run's own command layered, where it shapes the network and the classes."""
+    if not run.of_classes:
+        return [configs / "train.json", configs / "evaluate.json"]
+    own = _own_layers(run, configs)
+    first = [name for name in ("train.json", "volumes.json") if name not in own]
+    kept = [name for name in own if name != "evaluate.json"]
+    return [configs / name for name in (*first, *kept, "evaluate.json")]
+
+
+def _own_layers(run: RunFiles, configs: Path) -> list[str]:
+    """Names of the bundle's configs that the run's own command layered, in their order."""
+    named = re.findall(r"([\w.-]+\.json)", run.environment.get("command", "").partition("--config_file")[2])
+    return [name for name in dict.fromkeys(named) if (configs / name).is_file() and name != "metadata.json"]
 
 
 def _network_options(run: RunFiles) -> list[str]:

@@ -101,16 +101,36 @@ def dice_histogram(folder: Path, images: Sequence[dict[str, Any]]) -> Chart | No
     if not groups:
         return None
 
+    note = "Without lesion Dice can only be 1 (nothing predicted) or 0 (false alarm)." if without else ""
+    return _histogram(folder, "Dice by image", note, "image", groups)
+
+
+def structure_histogram(folder: Path, rows: Sequence[dict[str, Any]], noun: str) -> Chart | None:
+    """How the Dice of volumes is distributed, by structure; None without rows, or with more structures than colours."""
+    names = list(dict.fromkeys(row["class"] for row in rows))
+    if not names or len(names) > len(STYLES):
+        return None
+    groups = [
+        ([row["dice"] for row in rows if row["class"] == name], colour, name)
+        for name, (colour, _) in zip(names, STYLES, strict=False)
+    ]
+    return _histogram(folder, f"Dice by {noun} and structure", "", noun, groups)
+
+
+def _histogram(
+    folder: Path, title: str, note: str, noun: str, groups: Sequence[tuple[Sequence[float], str, str]]
+) -> Chart:
+    """Stacked columns of Dice for groups of (values, colour, label)."""
+
     def draw(axes: Axes, ink: str) -> None:
         values, colours, labels = zip(*groups, strict=True)
         axes.hist(values, bins=[i / 20 for i in range(21)], stacked=True, color=colours, label=labels, rwidth=0.92)
-        axes.set_xlabel("Dice of one image")
-        axes.set_ylabel("images")
+        axes.set_xlabel(f"Dice of one {noun}")
+        axes.set_ylabel(f"{noun}s")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
 
-    said = [f"{len(values)} images, {label}: median Dice {_median(values):.3f}" for values, _, label in groups]
-    note = "Without lesion Dice can only be 1 (nothing predicted) or 0 (false alarm)." if without else ""
-    return _chart(folder, "dice_histogram", "Dice by image", note, "; ".join(said) + ".", draw)
+    said = [f"{len(values)} {noun}s, {label}: median Dice {_median(values):.3f}" for values, _, label in groups]
+    return _chart(folder, "dice_histogram", title, note, "; ".join(said) + ".", draw)
 
 
 def size_scatter(folder: Path, images: Sequence[dict[str, Any]]) -> Chart | None:

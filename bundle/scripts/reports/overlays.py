@@ -87,7 +87,7 @@ def cases(run: RunFiles) -> list[Case]:
                 result.append(Case(kind, row, None, str(error)))
                 continue
             picture = Image.fromarray(draw_pair(*frame, axis=1))
-            write_bytes(run.path / "figures" / f"overlay_{kind}_{place}.png", _encode(picture, "PNG"))
+            write_bytes(run.path / "figures" / f"overlay_{kind}_{place}.png", encode(picture, "PNG"))
             result.append(Case(kind, row, page_picture(*frame), None))
     return result
 
@@ -123,21 +123,23 @@ def page_picture(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray) -
     resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
     masks = [np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)) for mask in (prediction, truth)]
     picture = Image.fromarray(draw_pair(resized, *masks, axis=0))
-    return "data:image/jpeg;base64," + base64.b64encode(_encode(picture, "JPEG")).decode("ascii")
+    return "data:image/jpeg;base64," + base64.b64encode(encode(picture, "JPEG")).decode("ascii")
 
 
 def labelled_lesion_share(run: RunFiles, limit: int = 200) -> float | None:
     """Mean lesion share of the labelled training masks (the first `limit`), 0..1; None if one cannot be read."""
     paths = list(run.labels("training").values())[:limit]
+    value_map = run.config.get("value_map") or None
     try:
-        shares = [float((read_mask(path) > 0).mean()) for path in paths]
+        shares = [float((read_mask(path, value_map) > 0).mean()) for path in paths]
     except (OSError, ValueError) as error:
         logger.warning("The labelled lesion share is not shown: %s", error)
         return None
     return float(np.mean(shares)) if shares else None
 
 
-def _encode(picture: Image.Image, kind: str) -> bytes:
+def encode(picture: Image.Image, kind: str) -> bytes:
+    """A picture as the bytes of a PNG or JPEG file."""
     buffer = io.BytesIO()
     picture.save(buffer, format=kind, **({"quality": 84, "optimize": True} if kind == "JPEG" else {}))
     return buffer.getvalue()

@@ -13,11 +13,14 @@ import jinja2
 
 from scripts.engines.run_directory import is_main_process
 from scripts.io.atomic import write_text
-from scripts.metrics.definitions import TITLES
+from scripts.metrics.definitions import title
 from scripts.reports.commands import next_commands
-from scripts.reports.figures import Chart, Line, dice_histogram, epoch_chart, size_scatter
-from scripts.reports.overlays import KINDS, cases, labelled_lesion_share
+from scripts.reports.curves import epoch_charts, percent, present
+from scripts.reports.embedding_map import embedding_picture
+from scripts.reports.figures import dice_histogram, size_scatter, structure_histogram
+from scripts.reports.overlays import KINDS, cases
 from scripts.reports.run_files import RunFiles, read_run
+from scripts.reports.volumes import volume_cases, volumes
 
 logger = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent
@@ -61,13 +64,19 @@ def write_report(run_dir: str | Path) -> Path:
         cards=cards(run),
         table=figure_table(run),
         columns=_columns(run),
-        groups=len({row.get("group") for row in run.images}),
+        measured=len({row["file"] for row in run.images or run.structures}),
+        groups=len({row.get("group") for row in run.images or run.structures}),
         few_groups=FEW_GROUPS,
-        charts=_epoch_charts(run),
-        spread=_present(
-            dice_histogram(run.path / "figures", run.images), size_scatter(run.path / "figures", run.images)
+        charts=epoch_charts(run),
+        spread=present(
+            dice_histogram(run.path / "figures", run.images),
+            size_scatter(run.path / "figures", run.images),
+            structure_histogram(run.path / "figures", run.structures, run.noun[:-1]),
         ),
         cases=cases(run),
+        embedding=embedding_picture(run),
+        volumes=volumes(run),
+        volume_cases=volume_cases(run),
         kinds=KINDS,
         sections=SECTIONS,
         groups_apart=bool(run.manifest.get("files")) and not shared_groups(run),
@@ -115,7 +124,7 @@ def cards(run: RunFiles) -> list[dict[str, Any]]:
     """The headline figures of the best checkpoint on the test split, or on validation where there is no test."""
     figures = _figures(run, "best") or _figures(run, "validation")
     result = []
-    for name in HEADLINE:
+    for name in _headline(figures, run.of_classes):
         figure = figures.get(name)
         if figure is None:
             continue
@@ -125,11 +134,11 @@ def cards(run: RunFiles) -> list[dict[str, Any]]:
             bar = {"left": 100 * low, "width": max(1.0, 100 * (high - low)), "dot": 100 * figure["value"]}
         result.append(
             {
-                "title": TITLES[name],
+                "title": title(name),
                 "value": shown(name, figure.get("value")),
                 "interval": _interval(name, figure),
                 "bar": bar,
-                "unit": "mean over images" if name != "false_positive_frames" else figure.get("unit", ""),
+                "unit": figure.get("unit", "") if name == "false_positive_frames" else f"mean over {run.noun}",
                 "reason": figure.get("definition", "") if figure.get("value") is None else "",
             }
         )
@@ -150,7 +159,7 @@ def figure_table(run: RunFiles) -> list[dict[str, Any]]:
             cells.append((COLUMNS[column], shown(name, figure.get("value")), _interval(name, figure), frames))
         rows.append(
             {
-                "title": TITLES.get(name, name),
+                "title": title(name),
                 "unit": "pixels" if known.get("unit") == "pixels" else "",
                 "definition": known.get("definition", ""),
                 "cells": cells,
@@ -168,7 +177,7 @@ def settings(config: dict[str, Any]) -> list[tuple[str, str, str]]:
     rows = []
     for name, value in flat.items():
         plain = isinstance(value, (str, int, float, bool)) or (
-            isinstance(value, list) and all(isinstance(part, (int, float)) for part in value)
+            isinstance(value, list) and all(isinstance(part, (int, float, str)) for part in value)
         )
         if not plain or name.startswith("_") or "::_" in name or value == "" or str(value).startswith(("$", "@", "%")):
             continue
@@ -187,11 +196,6 @@ def shown(name: str, value: float | None) -> str:
     return f"{value:.3f}"
 
 
-def percent(share: float) -> str:
-    """A share as percent: two significant digits under 1 %, else one decimal."""
-    return f"{100 * share:.2g}\u202f%" if 0 < share < 0.01 else f"{100 * share:.1f}\u202f%"
-
-
 def duration(seconds: float | None) -> str:
     """Seconds as "2 h 5 min", "3 min 12 s" or "45 s"."""
     if not isinstance(seconds, (int, float)) or not math.isfinite(seconds):
@@ -203,6 +207,13 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def _headline(figures: dict[str, Any], of_classes: bool) -> list[str]:
+    """Names of the figures on the cards: of volumes Dice of all structures and of each, and IoU."""
+    if not of_classes:
+        return [name for name in HEADLINE if name in figures]
+    return [name for name in figures if name.startswith("dice") and name != "dice_pooled"] + ["iou"]
+
+
 def _figures(run: RunFiles, column: str) -> dict[str, dict[str, Any]]:
     part = run.test_metrics.get(column) or {}
     return part.get("figures", part) or {}
@@ -211,10 +222,10 @@ def _figures(run: RunFiles, column: str) -> dict[str, dict[str, Any]]:
 def _columns(run: RunFiles) -> dict[str, tuple[str, str]]:
     """The measured checkpoints: column title and epoch."""
     result = {}
-    for column, title in COLUMNS.items():
+    for column, heading in COLUMNS.items():
         if _figures(run, column):
             epoch = run.test_metrics[column].get("epoch")
-            result[column] = (title, "" if epoch is None else f"epoch {epoch}")
+            result[column] = (heading, "" if epoch is None else f"epoch {epoch}")
     return result
 
 
@@ -222,43 +233,6 @@ def _interval(name: str, figure: dict[str, Any]) -> str:
     if figure.get("low") is None or figure.get("high") is None:
         return ""
     return f"{shown(name, figure['low'])} to {shown(name, figure['high'])}"
-
-
-def _epoch_charts(run: RunFiles) -> list[Chart]:
-    folder, rows = run.path / "figures", run.epochs
-    if not rows:
-        return []
-    best = (run.test_metrics.get("best") or run.test_metrics.get("validation") or {}).get("epoch")
-    semi = any(math.isfinite(row.get("lesion_share", math.nan)) for row in rows)
-    prior = labelled_lesion_share(run) if semi else None
-    return _present(
-        epoch_chart(
-            folder, "validation", "Validation", "Chosen on validation only; the test split is read once, at the end.",
-            rows, [Line("val_dice", "Dice"), Line("val_dice_pooled", "Dice, pooled"),
-             Line("val_iou_pooled", "IoU, pooled")],
-            best_epoch=best,
-        ),
-        epoch_chart(
-            folder, "loss", "Loss", "Mean over the epoch.", rows,
-            [Line("loss", "total"), Line("loss_supervised", "supervised"), Line("loss_unsupervised", "unsupervised")],
-        ),
-        epoch_chart(
-            folder, "confident_share", "Confident share", "Share of unlabelled pixels that teach.", rows,
-            [Line("confident_share", "confident share"), Line("unsupervised_weight", "weight of their loss")],
-            from_zero=True,
-        ),
-        epoch_chart(
-            folder, "lesion_share", "Predicted lesion share",
-            "Far below the labelled share the model forgets the lesion, far above it floods the frame.", rows,
-            [Line("lesion_share", "predicted, unlabelled")],
-            level=None if prior is None else (prior, f"labelled masks, {percent(prior)}"), from_zero=True,
-        ),
-        epoch_chart(folder, "learning_rate", "Learning rate", "", rows, [Line("lr", "learning rate")]),
-    )  # fmt: skip
-
-
-def _present(*charts: Chart | None) -> list[Chart]:
-    return [chart for chart in charts if chart is not None]
 
 
 def _moment(text: Any) -> str:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scripts.io.class_volume import class_volume_names
+from scripts.io.frame_address import split_address
+from scripts.io.label_volume import is_volume
 from scripts.io.writers import OutputNamer
 
 
@@ -23,6 +26,9 @@ class RunFiles:
     test_metrics: dict[str, Any] = field(default_factory=dict)
     epochs: list[dict[str, float]] = field(default_factory=list)
     images: list[dict[str, Any]] = field(default_factory=list)
+    structures: list[dict[str, Any]] = field(default_factory=list)  # rows of per_volume.csv
+    of_classes: bool = False  # measured by volume and structure, not by picture and lesion
+    of_pretraining: bool = False  # nothing is measured: its network is a start for others
     missing: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -30,6 +36,14 @@ class RunFiles:
         """Where the frames are; the manifest may name a folder or a datalist file in it."""
         folder = Path(str(self.manifest.get("dataset_dir", "")))
         return folder.parent if folder.is_file() else folder
+
+    @property
+    def noun(self) -> str:
+        """What one measured thing is called, in the plural."""
+        if not self.of_classes:
+            return "images"
+        entries = self.manifest.get("files") or self.structures
+        return "volumes" if any(is_volume(split_address(entry["file"])[0]) for entry in entries) else "pictures"
 
     def labels(self, section: str) -> dict[str, Path]:
         """Absolute mask path of each labelled file of a section."""
@@ -44,6 +58,13 @@ class RunFiles:
         """Absolute path of the predicted mask of each test file, as the evaluation names them."""
         name = OutputNamer(row["file"] for row in self.images)
         return {row["file"]: self.path / "predictions" / name(row["file"]) for row in self.images}
+
+    def class_maps(self) -> dict[str, Path]:
+        """Absolute path of the predicted class indices of each test volume or picture, as the evaluation names them."""
+        files = list(dict.fromkeys(row["file"] for row in self.structures))
+        volumes = class_volume_names(file for file in files if is_volume(file))
+        name = OutputNamer()
+        return {file: self.path / "predictions" / (volumes.get(file) or name(file)) for file in files}
 
 
 def read_run(run_dir: str | Path) -> RunFiles:
@@ -61,12 +82,23 @@ def read_run(run_dir: str | Path) -> RunFiles:
     run.config = _json(run, "config.json")
     run.test_metrics = _json(run, "test_metrics.json")
     run.epochs = [{key: number(cell) for key, cell in row.items() if key} for row in _csv(run, "metrics.csv")]
-    texts = ("file", "group")
-    run.images = [
+    finish = run.config.get("finish")
+    measured_by = str(finish.get("evaluation") if isinstance(finish, dict) else "")
+    run.of_classes = "VolumeEvaluation" in measured_by or (path / "per_volume.csv").is_file()
+    texts = ("file", "group", "class")
+    rows = [
         {key: cell if key in texts else number(cell) for key, cell in row.items() if key}
-        for row in _csv(run, "per_image.csv")
+        for row in _csv(run, "per_volume.csv" if run.of_classes else "per_image.csv")
         if row.get("file")
     ]
+    run.images, run.structures = ([], rows) if run.of_classes else (rows, [])
+    trainer = run.config.get("train", {}).get("trainer") if isinstance(run.config.get("train"), dict) else None
+    run.of_pretraining = "ContrastiveTrainer" in str(trainer)
+    if run.of_pretraining:
+        for name in ("test_metrics.json", "per_image.csv", "per_volume.csv"):
+            run.missing.pop(name, None)
+    if run.test_metrics and "best" not in run.test_metrics and not rows:
+        run.missing.pop("per_volume.csv" if run.of_classes else "per_image.csv", None)  # no test split, no such table
     if len(run.missing) == 6:
         raise FileNotFoundError(
             f"{path}: holds none of {', '.join(run.missing)}, expected the directory of a run (output_dir/<run>)."

@@ -2,7 +2,7 @@
 
 from scripts.transforms.frames import LesionMasksd
 from scripts.transforms.mixing import CutMix
-from scripts.transforms.resizing import RecordSized, ResizeTo, RestoreLesionProbabilityd
+from scripts.transforms.resizing import RecordSized, ResizeTo, RestoreClassesd, RestoreLesionProbabilityd
 from scripts.transforms.smoothing import SmoothInTimed
 from scripts.transforms.views import View, view
 
@@ -11,6 +11,7 @@ __all__ = [
     "LesionMasksd",
     "RecordSized",
     "ResizeTo",
+    "RestoreClassesd",
     "RestoreLesionProbabilityd",
     "SmoothInTimed",
     "View",

@@ -90,6 +90,36 @@ class RestoreLesionProbabilityd(MapTransform):
         return result
 
 
+class RestoreClassesd(MapTransform):
+    """Logits at the network's size -> class index at the picture's original size, (1, H, W) uint8.
+
+    Logits are interpolated first and the largest is taken after, as in RestoreLesionProbabilityd. Keys that the
+    evaluator did not produce are skipped.
+
+    Args:
+        keys: logits of shape (C, h, w), C of 2 to 256 classes.
+        size_key: the tensor [H, W] that RecordSized wrote.
+
+    Raises:
+        ValueError: logits that are not finite: their largest would mean nothing.
+    """
+
+    def __init__(self, keys: KeysCollection, size_key: str = "original_size") -> None:
+        super().__init__(keys, allow_missing_keys=True)
+        self.size_key = size_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        size = [int(side) for side in result[self.size_key]]
+        for key in self.key_iterator(result):
+            logits = torch.as_tensor(result[key]).as_subclass(torch.Tensor)[None].float()
+            if not torch.isfinite(logits.sum()):
+                raise ValueError(f"{key}: the network's output is not finite; check the weights (--checkpoint)")
+            logits = functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+            result[key] = logits.argmax(dim=1).to(torch.uint8)
+        return result
+
+
 def restore_probability(logits: torch.Tensor, size: Sequence[int], temperature: float = 1.0) -> torch.Tensor:
     """Logits (B, C, h, w) -> lesion probability (B, H, W), 0..1, at size [H, W]; the input is left as it is."""
     logits = logits.float() / temperature

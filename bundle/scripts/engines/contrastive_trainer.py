@@ -1,0 +1,121 @@
+"""Pretraining by contrast: two views of each frame, an embedding of them, and a loss between the embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
+
+from scripts.engines.frame_trainer import FrameTrainer, IterationLoss
+from scripts.engines.streams import PairedStreams
+from scripts.networks.contrast import ContrastNetwork
+
+
+class ContrastiveTrainer(FrameTrainer):
+    """Trains a ContrastNetwork on two random views of each frame, which pass it as one batch.
+
+    Global contrast (level "image") reads no label and a view may move the picture. Local contrast (level "pixels")
+    reads the label, which both views share, so that a view may change colours alone; the label is brought to the size
+    of the map by nearest neighbour.
+
+    Args:
+        device: where to compute.
+        max_epochs: an epoch is one pass of ``train_data_loader``, a fixed number of iterations.
+        train_data_loader: stream_loader of {"image": (B, 3, H, W) uint8, "file": names}, for pixels with "label":
+            (B, 1, H, W) uint8 class index.
+        network: ContrastNetwork.
+        optimizer: over its parameters.
+        loss_function: level "image": of both views' embeddings, (B, C) each; level "pixels": of the embedding
+            (2B, C, h, w) and the label (2B, 1, h, w).
+        views: random view of a batch, drawn twice.
+        lr_scheduler, precision, accumulation_steps: see FrameTrainer.
+
+    Raises:
+        ValueError: more than one process, nothing to train on, or a view that moves pixels in local contrast.
+        NonFiniteLossError: before the step that it would have spoilt.
+    """
+
+    def __init__(
+        self,
+        device: str | torch.device,
+        max_epochs: int,
+        train_data_loader: DataLoader | None,
+        network: ContrastNetwork,
+        optimizer: Optimizer,
+        loss_function: Callable[[Tensor, Tensor], Tensor],
+        views: nn.Module,
+        lr_scheduler: LRScheduler | None = None,
+        precision: str = "auto",
+        accumulation_steps: int = 1,
+        train_handlers: Sequence | None = None,
+        **kwargs: Any,
+    ) -> None:
+        together = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if isinstance(network, DistributedDataParallel) or (together and torch.distributed.get_world_size() > 1):
+            raise ValueError(
+                "Pretraining by contrast runs in one process, since the frames of a batch are each other's negatives: "
+                "start it without torchrun and multi_gpu_train.json; the training that follows may use them."
+            )
+        if train_data_loader is None:
+            raise ValueError(
+                "There are no frames to pretrain on: the training split is empty. Give more frames, or a larger first "
+                "share of --split."
+            )
+        if network.level == "pixels" and getattr(views, "geometry", None) is not None:
+            raise ValueError(
+                "The views of local contrast share one label and so must not move pixels: leave flips, rotation, scale "
+                "and translation of pretraining_views at 0."
+            )
+        super().__init__(
+            device=torch.device(device),
+            max_epochs=max_epochs,
+            train_data_loader=PairedStreams(train_data_loader),
+            network=network,
+            optimizer=optimizer,
+            loss_function=loss_function,
+            bare_network=network.network,
+            lr_scheduler=lr_scheduler,
+            precision=precision,
+            accumulation_steps=accumulation_steps,
+            train_handlers=train_handlers,
+            **kwargs,
+        )
+        self.views = views
+
+    def compute_loss(self, batch: dict[str, Any]) -> IterationLoss:
+        """The contrast between two views of the batch."""
+        batch = batch["labeled"]
+        image = self.pixels(batch["image"])
+        both = torch.cat([self.views(image).image for _ in range(2)])
+        with self.autocast():
+            embedding = self.network(both).float()
+        first, second = embedding.chunk(2)
+        # How alike the two views of one place are, -1..1: it rises towards 1 as the network learns to see past a view.
+        readings: dict[str, Tensor | float] = {
+            "view_similarity": functional.cosine_similarity(first.detach(), second.detach(), dim=1).mean()
+        }
+        if self.network.level == "image":
+            loss = self.loss_function(first, second)
+        else:
+            label = self._label(batch, embedding)
+            loss = self.loss_function(embedding, label)
+            # 255 takes no part. Without foreground there is no anchor and nothing is learnt.
+            readings["foreground_share"] = ((label > 0) & (label != 255)).float().mean()
+        return IterationLoss(loss, list(batch.get("file", [])), readings)
+
+    def _label(self, batch: dict[str, Any], embedding: Tensor) -> Tensor:
+        """Class index (2B, 1, h, w) at the size of the map, the same for both views."""
+        label = batch["label"].to(self.state.device, non_blocking=True)
+        label = functional.interpolate(label.float(), size=embedding.shape[2:], mode="nearest-exact").long()
+        return torch.cat([label, label])
+
+    def parts(self) -> dict[str, Any]:
+        """With the projection head, which last.pt keeps and model.pt does not."""
+        return super().parts() | {"projection": self.network.projection}

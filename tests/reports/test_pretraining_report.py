@@ -1,0 +1,69 @@
+"""The report of a pretraining: nothing is called missing, and it says how to go on."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from scripts.reports import write_report
+from scripts.reports.commands import next_commands
+from scripts.reports.run_files import read_run
+
+LAYERS = "['configs/train.json','configs/pretrain_{kind}.json','configs/unet.json']"
+COMMAND = f'python -m monai.bundle run --config_file "{LAYERS}"'
+
+
+def write_run(run: Path, objective: str, kind: str) -> Path:
+    run.mkdir()
+    trainer = {"_target_": "scripts.engines.contrastive_trainer.ContrastiveTrainer"}
+    config = {"objective": objective, "train": {"trainer": trainer}, "seed": 3, "label_fraction": 0.1, "max_epochs": 2}
+    (run / "config.json").write_text(json.dumps(config | {"network_def": {"_target_": "UNet", "num_res_units": 2}}))
+    (run / "environment.json").write_text(json.dumps({"command": COMMAND.format(kind=kind)}))
+    (run / "manifest.json").write_text(json.dumps({"files": [], "counts": {}}))
+    (run / "metrics.csv").write_text("epoch,loss,lr,view_similarity\n1,6.2,0.001,0.5\n2,5.1,0.0005,0.75\n")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("objective", "kind", "said"),
+    [("global_contrast", "global", "no label was read"), ("local_contrast", "local_contrastive", "tell the classes")],
+)
+def test_it_tells_what_it_is_and_misses_nothing(tmp_path: Path, objective: str, kind: str, said: str) -> None:
+    run = write_run(tmp_path / "run", objective, kind)
+    page = write_report(run).read_text(encoding="utf-8")
+    assert said in page and "not a model that segments" in page
+    assert 'class="absent"' not in page and "#figures" not in page and "test split" not in page
+    assert "Similarity of the two views" in page
+    assert "data:image/png" not in page, "no picture of embeddings was made"
+
+
+def test_the_picture_of_the_embeddings_is_in_the_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "local_contrast", "local_contrastive")
+    (run / "figures").mkdir()
+    Image.new("RGB", (8, 8)).save(run / "figures" / "embedding.png")
+    assert "data:image/png;base64," in write_report(run).read_text(encoding="utf-8")
+
+
+def test_the_next_step_is_the_training_that_starts_from_it(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "local_contrast", "local_contrastive")
+    words = shlex.split(next_commands(read_run(run))[0].text)
+    files = words[words.index("--config_file") + 1]
+    assert [name in files for name in ("train.json", "train_supervised.json", "unet.json", "pretrain")] == [
+        *(True, True, True),
+        False,
+    ]
+    given = dict(zip(words[6::2], words[7::2], strict=True))
+    assert given["--init_checkpoint"] == str(run / "model.pt") and given["--seed"] == "3"
+    assert given["--network_def::num_res_units"] == "2" and "--checkpoint" not in given
+
+
+def test_without_any_table_of_figures_another_run_is_told_so(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "supervised", "global")
+    config = json.loads((run / "config.json").read_text())
+    config["train"]["trainer"]["_target_"] = "scripts.engines.trainer.SemiSupervisedTrainer"
+    (run / "config.json").write_text(json.dumps(config))
+    assert 'class="absent"' in write_report(run).read_text(encoding="utf-8")
