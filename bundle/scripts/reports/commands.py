@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -30,10 +31,6 @@ def next_commands(run: RunFiles, bundle: Path = BUNDLE) -> list[Command]:
         return [_training_from(run, configs), *_longer(run), curves]
     model = ["--bundle_root", str(bundle), "--checkpoint", str(run.path / "model.pt"), *_given(run, ("image_size",))]
     model += _network_options(run)
-    inference = [*RUN, "--config_file", str(configs / "inference.json"), *model]
-    if isinstance(run.test_metrics.get("temperature"), float):
-        inference += ["--temperature", f"{run.test_metrics['temperature']:.4g}"]
-    inference += ["--dataset_dir", "FOLDER_WITH_IMAGES", "--output_dir", "FOLDER_FOR_MASKS"]
     files = _list_argument(_evaluation_layers(run, configs))
     place = ["--output_dir", str(run.path.parent), "--run_name", run.path.name]
     data = _given(run, ("dataset_dir", "label_fraction", "seed", "split"))
@@ -45,12 +42,24 @@ def next_commands(run: RunFiles, bundle: Path = BUNDLE) -> list[Command]:
         "Measure this model on its test split again:",
         f"{shlex.join(RUN)} --config_file {files} {shlex.join(evaluate)}",
     )
-    about = (
-        "Write a mask and an overlay for every image of a folder, and one CSV with areas and a quality flag"
-        " (put your own two folders for the words in capitals):"
-    )
-    masks = _class_masks(run, configs, model) if run.of_classes else Command(about, shlex.join(inference))
+    masks = _class_masks(run, configs, model) if run.of_classes else _lesion_masks(run, configs, model)
     return [masks, again, *_longer(run), curves]
+
+
+def _lesion_masks(run: RunFiles, configs: Path, model: list[str]) -> Command:
+    """Masks of the lesion for a folder."""
+    layers = _network_layers(run, configs)
+    file = configs / "inference.json"
+    files = _list_argument([file, *(configs / name for name in layers)]) if layers else shlex.quote(str(file))
+    words = list(model)
+    if isinstance(run.test_metrics.get("temperature"), float):
+        words += ["--temperature", f"{run.test_metrics['temperature']:.4g}"]
+    words += ["--dataset_dir", "FOLDER_WITH_IMAGES", "--output_dir", "FOLDER_FOR_MASKS"]
+    return Command(
+        "Write a mask and an overlay for every image of a folder, and one CSV with areas and a quality flag (put your"
+        " own two folders for the words in capitals):",
+        f"{shlex.join(RUN)} --config_file {files} {shlex.join(words)}",
+    )
 
 
 def _class_masks(run: RunFiles, configs: Path, model: list[str]) -> Command:
@@ -120,7 +129,7 @@ def _compact(value: Any) -> str:
 def _evaluation_layers(run: RunFiles, configs: Path) -> list[Path]:
     """The configs of an evaluation: what the run's own command layered, where it shapes the network and the classes."""
     if not run.of_classes:
-        return [configs / "train.json", configs / "evaluate.json"]
+        return [configs / name for name in ("train.json", *_network_layers(run, configs), "evaluate.json")]
     own = _own_layers(run, configs)
     first = [name for name in ("train.json", "volumes.json") if name not in own]
     kept = [name for name in own if name != "evaluate.json"]
@@ -131,6 +140,13 @@ def _own_layers(run: RunFiles, configs: Path) -> list[str]:
     """Names of the bundle's configs that the run's own command layered, in their order."""
     named = re.findall(r"([\w.-]+\.json)", run.environment.get("command", "").partition("--config_file")[2])
     return [name for name in dict.fromkeys(named) if (configs / name).is_file() and name != "metadata.json"]
+
+
+def _network_layers(run: RunFiles, configs: Path) -> list[str]:
+    """Those of the run's own layers that put another network into network_def."""
+    layers = [name for name in _own_layers(run, configs) if name not in ("train.json", "inference.json")]
+    contents = {name: json.loads((configs / name).read_text(encoding="utf-8")) for name in layers}
+    return [name for name, content in contents.items() if "network_def" in content]
 
 
 def _network_options(run: RunFiles) -> list[str]:
