@@ -1,4 +1,4 @@
-"""The one training loop: labelled frames, and, if an objective is given, unlabelled ones beside them."""
+"""Supervised and semi-supervised training: labelled frames, and, if an objective is given, unlabelled ones beside them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,7 @@ from torch.utils.data import DataLoader
 from scripts.engines.frame_trainer import FrameTrainer, IterationLoss, NonFiniteLossError, resolve_precision
 from scripts.engines.streams import PairedStreams
 from scripts.engines.teacher import EMATeacher
-from scripts.losses.mean_teacher import MeanTeacherObjective
 from scripts.losses.objective import Objective
-
-#: objectives that call the network as a whole; all others take it apart, see Objective.forward
-WHOLE_NETWORK = (MeanTeacherObjective,)
 
 __all__ = ["NonFiniteLossError", "SemiSupervisedTrainer", "resolve_precision"]
 
@@ -79,7 +75,7 @@ class SemiSupervisedTrainer(FrameTrainer):
         if objective is not None and objective.needs_teacher and teacher is None:
             raise ValueError(f"{type(objective).__name__} needs a teacher: give an EMATeacher of the network.")
         bare_network = network.module if isinstance(network, DistributedDataParallel) else network
-        taken_apart = objective is not None and not isinstance(objective, WHOLE_NETWORK)
+        taken_apart = objective is not None and objective.takes_network_apart
         if taken_apart and not (hasattr(bare_network, "encode") and hasattr(bare_network, "decode")):
             raise ValueError(
                 f"{type(objective).__name__} perturbs maps inside of the network and {type(bare_network).__name__} has "

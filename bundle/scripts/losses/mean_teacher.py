@@ -21,6 +21,7 @@ class MeanTeacherObjective(Objective):
     """
 
     needs_teacher = True
+    takes_network_apart = False
 
     def __init__(self, geometry_view: nn.Module | None = None, student_view: nn.Module | None = None) -> None:
         super().__init__()

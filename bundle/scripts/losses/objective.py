@@ -30,13 +30,15 @@ class Objective(nn.Module, ABC):
 
     #: whether the trainer must keep an EMA teacher for it
     needs_teacher: bool = False
+    #: whether it needs ``encode`` and ``decode`` of the network, which LESSNet has and MONAI's UNet has not
+    takes_network_apart: bool = True
 
     @abstractmethod
     def forward(self, student: nn.Module, teacher: nn.Module | None, image: Tensor) -> ObjectiveOutput:
         """Compute the loss.
 
         Args:
-            student: network with gradient; has ``encode`` and ``decode`` beside ``forward``.
+            student: network with gradient; has ``encode`` and ``decode`` beside ``forward`` if ``takes_network_apart``.
             teacher: its moving average in eval mode, or None where ``needs_teacher`` is False.
             image: (B, 3, H, W) in 0..1, without augmentation.
         """
