@@ -1,4 +1,4 @@
-"""Supervised and semi-supervised training: labelled frames, and, if an objective is given, unlabelled ones beside them."""
+"""Supervised and semi-supervised training: labelled frames and, with an objective, unlabelled ones beside them."""
 
 from __future__ import annotations
 
