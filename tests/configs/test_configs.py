@@ -33,7 +33,7 @@ OWN = {
     },
     "pretrain_global": CONTRAST,
     "pretrain_local_contrastive": {
-        *CONTRAST, "contrast_mode", "contrast_stride", "contrast_block", "anchors_per_class",
+        *CONTRAST, "shared_view", "contrast_mode", "contrast_stride", "contrast_block", "anchors_per_class",
     },
 }  # fmt: skip
 REQUIRED = (
@@ -154,6 +154,7 @@ def test_what_a_pretraining_adds_is_explained(layer: str) -> None:
 
 def test_both_pretrainings_are_one_loop() -> None:
     one, other = read("pretrain_global"), read("pretrain_local_contrastive")
+    assert other["train#trainer"].pop("shared_view") == "@shared_view"  # of pixels: local contrast's own
     same = ("optimizer#params#network", "train#objective", "train#handlers", "train#trainer")
     assert [one[name] for name in same] == [other[name] for name in same]
     bases = [config["training"].pop(1)["bases"] for config in (one, other)]

@@ -110,6 +110,35 @@ def test_labels_are_shared_by_both_views_at_the_size_of_the_map() -> None:
         assert rows[number]["foreground_share"] == pytest.approx(label.float().mean().item())
 
 
+def test_what_moves_the_frame_moves_its_label_and_leaves_out_the_border() -> None:
+    seen: dict[str, Tensor] = {}
+
+    class Watch(nn.Module):
+        def forward(self, embedding: Tensor, label: Tensor) -> Tensor:
+            seen["label"] = label
+            return embedding.mean()
+
+    def label_after(shared: nn.Module | None) -> tuple[Tensor, Tensor]:
+        trainer = make_trainer(make_network("pixels"), loss_function=Watch(), shared_view=shared)
+        batch = next(iter(trainer.data_loader))
+        batch["labeled"]["label"] = torch.arange(512).reshape(2, 1, 16, 16).remainder(7).clamp(max=1).to(torch.uint8)
+        trainer.compute_loss(batch)
+        return seen["label"], torch.cat([batch["labeled"]["label"]] * 2).long()
+
+    still, original = label_after(None)
+    assert torch.equal(still, original) and original.any()
+    flipped, original = label_after(view(horizontal_flip=1.0))
+    assert torch.equal(flipped, original.flip(-1)) and not torch.equal(flipped, original)
+    small, original = label_after(view(scale=(0.5, 0.5)))
+    assert (small[..., 0, :] == 255).all() and (small[..., 8, 8] != 255).all(), "half the size, a border all round"
+    assert set(small.unique().tolist()) <= {0, 1, 255}
+
+
+def test_global_contrast_refuses_a_shared_view() -> None:
+    with pytest.raises(ValueError, match="no shared_view"):
+        make_trainer(make_network("image"), shared_view=view(horizontal_flip=0.5))
+
+
 def test_ignored_pixels_are_no_foreground() -> None:
     frames = make_frames(8)
     for frame in frames:

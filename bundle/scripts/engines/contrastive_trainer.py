@@ -17,13 +17,15 @@ from scripts.engines.frame_trainer import FrameTrainer, IterationLoss
 from scripts.engines.streams import PairedStreams
 from scripts.networks.contrast import ContrastNetwork
 
+IGNORED = 255  # label of pixels that take no part
+
 
 class ContrastiveTrainer(FrameTrainer):
     """Trains a ContrastNetwork on two random views of each frame, which pass it as one batch.
 
     Global contrast (level "image") reads no label and a view may move the picture. Local contrast (level "pixels")
-    reads the label, which both views share, so that a view may change colours alone; the label is brought to the size
-    of the map by nearest neighbour.
+    reads the label, which both views share, so that a view may change colours alone; what moves the picture is drawn
+    before, for both views and the label. The label is brought to the size of the map by nearest neighbour.
 
     Args:
         device: where to compute.
@@ -35,6 +37,8 @@ class ContrastiveTrainer(FrameTrainer):
         loss_function: level "image": of both views' embeddings, (B, C) each; level "pixels": of the embedding
             (2B, C, h, w) and the label (2B, 1, h, w).
         views: random view of a batch, drawn twice.
+        shared_view: level "pixels": random view of frames with their labels, drawn once, before the two. The border
+            that it makes up takes no part. None = the frames as they are, as published.
         lr_scheduler, precision, accumulation_steps: see FrameTrainer.
 
     Raises:
@@ -51,6 +55,7 @@ class ContrastiveTrainer(FrameTrainer):
         optimizer: Optimizer,
         loss_function: Callable[[Tensor, Tensor], Tensor],
         views: nn.Module,
+        shared_view: nn.Module | None = None,
         lr_scheduler: LRScheduler | None = None,
         precision: str = "auto",
         accumulation_steps: int = 1,
@@ -71,8 +76,10 @@ class ContrastiveTrainer(FrameTrainer):
         if network.level == "pixels" and getattr(views, "geometry", None) is not None:
             raise ValueError(
                 "The views of local contrast share one label and so must not move pixels: leave flips, rotation, scale "
-                "and translation of pretraining_views at 0."
+                "and translation of pretraining_views at 0; shared_view may move them."
             )
+        if network.level == "image" and shared_view is not None:
+            raise ValueError("Global contrast has no shared_view: its two views may move the picture themselves.")
         super().__init__(
             device=torch.device(device),
             max_epochs=max_epochs,
@@ -88,11 +95,14 @@ class ContrastiveTrainer(FrameTrainer):
             **kwargs,
         )
         self.views = views
+        self.shared_view = shared_view
 
     def compute_loss(self, batch: dict[str, Any]) -> IterationLoss:
         """The contrast between two views of the batch."""
         batch = batch["labeled"]
-        image = self.pixels(batch["image"])
+        image, label = self.pixels(batch["image"]), None
+        if self.network.level == "pixels":
+            image, label = self._moved(image, batch["label"].to(self.state.device, non_blocking=True))
         both = torch.cat([self.views(image).image for _ in range(2)])
         with self.autocast():
             embedding = self.network(both).float()
@@ -104,17 +114,19 @@ class ContrastiveTrainer(FrameTrainer):
         if self.network.level == "image":
             loss = self.loss_function(first, second)
         else:
-            label = self._label(batch, embedding)
+            label = functional.interpolate(label.float(), size=embedding.shape[2:], mode="nearest-exact").long()
+            label = torch.cat([label, label])
             loss = self.loss_function(embedding, label)
-            # 255 takes no part. Without foreground there is no anchor and nothing is learnt.
-            readings["foreground_share"] = ((label > 0) & (label != 255)).float().mean()
+            # Without foreground there is no anchor and nothing is learnt.
+            readings["foreground_share"] = ((label > 0) & (label != IGNORED)).float().mean()
         return IterationLoss(loss, list(batch.get("file", [])), readings)
 
-    def _label(self, batch: dict[str, Any], embedding: Tensor) -> Tensor:
-        """Class index (2B, 1, h, w) at the size of the map, the same for both views."""
-        label = batch["label"].to(self.state.device, non_blocking=True)
-        label = functional.interpolate(label.float(), size=embedding.shape[2:], mode="nearest-exact").long()
-        return torch.cat([label, label])
+    def _moved(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """The shared view of frames (B, 3, H, W) and labels (B, 1, H, W), 255 where it shows no part of the frame."""
+        if self.shared_view is None:
+            return image, label
+        seen = self.shared_view(image, label)
+        return seen.image, seen.label.masked_fill(seen.valid() == 0, IGNORED)
 
     def parts(self) -> dict[str, Any]:
         """With the projection head, which last.pt keeps and model.pt does not."""
