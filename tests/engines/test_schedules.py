@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from monai.networks.nets import BasicUNet
 from torch import nn
 
 from scripts.engines.schedules import SigmoidRampUp, parameter_groups, warmup_poly
-from scripts.networks import LESSNet
+from scripts.networks import ContrastNetwork, LESSNet
 
 
 def test_ramp_by_hand() -> None:
@@ -114,3 +115,27 @@ def test_a_network_without_an_encoder_has_one_rate() -> None:
         ValueError, match="encoder_learning_rate_ratio is 0.3 and Sequential has no part called encoder"
     ):
         parameter_groups(network, 0.1, encoder_ratio=0.3)
+
+
+def test_the_head_has_a_rate_of_its_own(network: LESSNet) -> None:
+    groups = parameter_groups(network, 0.01, encoder_ratio=0.5, weight_decay=0.1, head_ratio=10)
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    assert len(rates) == len(list(network.parameters())) == sum(len(group["params"]) for group in groups)
+    assert {rates[id(parameter)] for parameter in network.head.parameters()} == {0.1}
+    assert {rates[id(parameter)] for parameter in network.encoder.parameters()} == {0.005}
+    assert {rates[id(parameter)] for parameter in network.decoder.parameters()} == {0.01}
+    assert groups[0]["lr"] == 0.1 and groups[-1]["lr"] == 0.01, "the log shows the last"
+
+
+def test_the_head_of_a_network_that_is_pretrained() -> None:
+    unet = BasicUNet(2, 3, 2, features=(4, 4, 4, 4, 4, 4))
+    for network in (unet, ContrastNetwork(unet, "pixels", (4, 4))):
+        (weight, bias) = (group for group in parameter_groups(network, 0.01, head_ratio=10) if group["lr"] == 0.1)
+        assert [*weight["params"], *bias["params"]] == list(unet.final_conv.parameters())
+
+
+def test_a_head_ratio_that_cannot_be_granted(network: LESSNet) -> None:
+    with pytest.raises(ValueError, match="head_learning_rate_ratio is 0"):
+        parameter_groups(network, 0.01, head_ratio=0)
+    with pytest.raises(TypeError, match="Linear has no known maps and head"):
+        parameter_groups(torch.nn.Linear(2, 2), 0.01, head_ratio=2)

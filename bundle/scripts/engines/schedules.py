@@ -9,6 +9,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from scripts.networks.taps import segmentation_head
+
 
 class SigmoidRampUp:
     """weight * exp(-5 (1 - t)^2) with t running 0..1 over ``length`` iterations after ``start`` (Laine & Aila 2017).
@@ -35,19 +37,29 @@ class SigmoidRampUp:
 
 
 def parameter_groups(
-    network: nn.Module, learning_rate: float, encoder_ratio: float | str = "auto", weight_decay: float = 0.0
+    network: nn.Module,
+    learning_rate: float,
+    encoder_ratio: float | str = "auto",
+    weight_decay: float = 0.0,
+    head_ratio: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Two learning rates: a pretrained encoder moves slower than a decoder that starts from nothing.
+    """Up to three learning rates: a pretrained encoder moves slower than a decoder that starts from nothing.
 
     Args:
         network: its ``encoder`` and ``encoder_weights_report`` are read. Without a part called encoder (MONAI's UNet)
-            there is one rate.
-        learning_rate: of all but the encoder.
+            there is one rate for all but the head.
+        learning_rate: of all but encoder and head.
         encoder_ratio: encoder's rate / learning_rate; "auto" = 0.3 from pretrained weights, 1 from random ones.
         weight_decay: for matrices and kernels; biases and norms are not decayed.
+        head_ratio: segmentation head's rate / learning_rate. A head is few weights that start from random numbers on
+            maps that a pretraining has made: at the network's own rate it is what holds the others up.
+
+    Returns:
+        groups, those of the head first.
 
     Raises:
-        ValueError: a ratio for a network without an encoder.
+        ValueError: a ratio for a network without an encoder, or that is not above 0.
+        TypeError: a head_ratio for a network whose head is not known.
     """
     part = getattr(network, "encoder", None)
     if part is None and encoder_ratio != "auto":
@@ -55,19 +67,23 @@ def parameter_groups(
             f"encoder_learning_rate_ratio is {encoder_ratio} and {type(network).__name__} has no part called encoder: "
             "leave it at auto, and set learning_rate for the whole network."
         )
+    if head_ratio <= 0:
+        raise ValueError(f"head_learning_rate_ratio is {head_ratio}; expected a number above 0, 1 = like the others.")
     if encoder_ratio == "auto":
         pretrained = part is not None and network.encoder_weights_report["used"] != "random"
         encoder_ratio = 0.3 if pretrained else 1.0
-    encoder = {id(parameter) for parameter in part.parameters()} if part is not None else set()
-    groups: dict[tuple[bool, bool], dict[str, Any]] = {}
+    ratios = {id(parameter): float(encoder_ratio) for parameter in part.parameters()} if part is not None else {}
+    head = {id(parameter) for parameter in segmentation_head(network).parameters()} if head_ratio != 1.0 else set()
+    ratios |= dict.fromkeys(head, float(head_ratio))
+    groups: dict[tuple[bool, float, bool], dict[str, Any]] = {}
     for parameter in network.parameters():
         if not parameter.requires_grad:
             continue
-        in_encoder, decayed = id(parameter) in encoder, parameter.ndim > 1
-        rate = learning_rate * (float(encoder_ratio) if in_encoder else 1.0)
-        group = {"params": [], "lr": rate, "weight_decay": weight_decay if decayed else 0.0}
-        groups.setdefault((in_encoder, decayed), group)["params"].append(parameter)
-    return list(groups.values())
+        ratio, decayed = ratios.get(id(parameter), 1.0), parameter.ndim > 1
+        group = {"params": [], "lr": learning_rate * ratio, "weight_decay": weight_decay if decayed else 0.0}
+        groups.setdefault((id(parameter) in head, ratio, decayed), group)["params"].append(parameter)
+    # The log shows the rate of the last group: the decoder's.
+    return [groups[key] for key in sorted(groups, key=lambda key: not key[0])]
 
 
 def warmup_poly(optimizer: Optimizer, iterations: int, warmup: int = 0, power: float = 0.9) -> LambdaLR:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from .taps import coarsest_map, dense_map, tap_channels
+from .taps import coarsest_map, dense_map, segmentation_head, tap_channels
 
 Level = Literal["pixels", "image"]
 
@@ -66,3 +66,8 @@ class ContrastNetwork(nn.Module):
         if self.level == "pixels":
             return self.projection(dense_map(self.network, image))
         return self.projection(coarsest_map(self.network, image).mean(dim=(2, 3)))
+
+
+@segmentation_head.register
+def _(network: ContrastNetwork) -> nn.Module:
+    return segmentation_head(network.network)

@@ -1,4 +1,4 @@
-"""Where contrast reads a segmentation network: the map before its head, and the coarsest map of its encoder."""
+"""The places of a segmentation network that others ask for: the map before its head, the coarsest map, the head."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ SUPPORTED = "LESSNet, monai.networks.nets.UNet and monai.networks.nets.BasicUNet
 
 def _refuse(network: Any) -> TypeError:
     return TypeError(
-        f"{type(network).__name__} has no known maps for contrast; expected {SUPPORTED}: choose one of them as "
-        "network_def, or add its maps to scripts/networks/taps.py."
+        f"{type(network).__name__} has no known maps and head; expected {SUPPORTED}: choose one of them as "
+        "network_def, or add them to scripts/networks/taps.py."
     )
 
 
@@ -51,6 +51,31 @@ def tap_channels(network: nn.Module) -> tuple[int, int]:
         TypeError: a network of another kind, or one that is not 2D.
     """
     raise _refuse(network)
+
+
+@singledispatch
+def segmentation_head(network: nn.Module) -> nn.Module:
+    """The part that makes logits of the dense map.
+
+    Raises:
+        TypeError: a network of another kind.
+    """
+    raise _refuse(network)
+
+
+@segmentation_head.register
+def _(network: LESSNet) -> nn.Module:
+    return network.head
+
+
+@segmentation_head.register
+def _(network: UNet) -> nn.Module:
+    return network.model[2]
+
+
+@segmentation_head.register
+def _(network: BasicUNet) -> nn.Module:
+    return network.final_conv
 
 
 @tap_channels.register
