@@ -176,6 +176,7 @@ TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "annotation rounds": ("annotation_rounds.csv", annotation_rounds),
     "contrast hippocampus": ("contrastive_pretraining_hippocampus.csv", contrastive),
     "contrast hippocampus cells": ("contrastive_pretraining_hippocampus.csv", contrastive_cells),
+    "contrast hippocampus first": ("contrastive_pretraining_hippocampus_first.csv", contrastive_cells),
     "contrast kvasir": ("contrastive_pretraining_kvasir.csv", contrastive),
     "contrast kvasir cells": ("contrastive_pretraining_kvasir.csv", contrastive_cells),
     "tiled contrast": ("tiled_contrast.csv", plain),
