@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import resource
 import statistics
 import subprocess
@@ -29,6 +28,7 @@ sys.path.insert(0, str(ROOT / "bundle"))
 
 from semi_supervised import write  # noqa: E402
 
+from scripts.engines.run_directory import processor  # noqa: E402
 from scripts.losses.tiled_contrast import TILE_MIB, supervised_contrast  # noqa: E402
 
 TEMPERATURE = 0.1
@@ -111,14 +111,6 @@ def measure(forms: list[tuple[str, float]], anchors: int, channels: int, rounds:
             }
         )
     return rows
-
-
-def processor() -> str:
-    """Name of the processor."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()
 
 
 def main() -> None:

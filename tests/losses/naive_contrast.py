@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -45,8 +43,3 @@ def naive_map_contrast(embedding: Tensor, label: Tensor, temperature: float, for
     return naive_contrast(
         torch.stack([one for one, _ in pixels]), torch.stack([one for _, one in pixels]), temperature, form
     )
-
-
-def entropy_of_equals(others: int) -> float:
-    """log(number of others): the loss of an anchor whose similarities to all others are equal."""
-    return math.log(others)

@@ -15,9 +15,8 @@ from torch.utils.data import DataLoader
 
 from scripts.engines.frame_trainer import FrameTrainer, IterationLoss
 from scripts.engines.streams import PairedStreams
+from scripts.losses.local_contrastive import IGNORED
 from scripts.networks.contrast import ContrastNetwork
-
-IGNORED = 255  # label of pixels that take no part
 
 
 class ContrastiveTrainer(FrameTrainer):
@@ -122,7 +121,7 @@ class ContrastiveTrainer(FrameTrainer):
         return IterationLoss(loss, list(batch.get("file", [])), readings)
 
     def _moved(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """The shared view of frames (B, 3, H, W) and labels (B, 1, H, W), 255 where it shows no part of the frame."""
+        """The shared view of frames (B, 3, H, W) and labels (B, 1, H, W), IGNORED where it shows no frame."""
         if self.shared_view is None:
             return image, label
         seen = self.shared_view(image, label)

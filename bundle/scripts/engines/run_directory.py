@@ -134,7 +134,7 @@ class RunDirectory:
             "versions": package_versions(RECORDED_PACKAGES),
             "machine": {
                 "system": platform.platform(),
-                "processor": _processor(),
+                "processor": processor(),
                 "cores": os.cpu_count(),
                 "threads": torch.get_num_threads(),
                 "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
@@ -180,7 +180,8 @@ def is_main_process() -> bool:
     return not ready or torch.distributed.get_rank() == 0
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of this machine's processor."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text().splitlines():

@@ -45,11 +45,11 @@ class VolumeDice(Metric):
     def compute(self) -> float:
         """Mean over volumes and structures, 0..1."""
         self.evaluation.gather()
-        return float(self.evaluation.figures(bootstrap=1)["dice"]["value"])
+        self.figures = self.evaluation.figures(bootstrap=1)
+        return float(self.figures["dice"]["value"])
 
     def completed(self, engine: Engine, name: str) -> None:
         """Leave the figures in the evaluator's metrics."""
         super().completed(engine, name)
-        figures = self.evaluation.figures(bootstrap=1)
         for structure in self.classes[1:]:
-            engine.state.metrics[f"{name}_{structure}"] = figures[f"dice_{structure}"]["value"]
+            engine.state.metrics[f"{name}_{structure}"] = self.figures[f"dice_{structure}"]["value"]

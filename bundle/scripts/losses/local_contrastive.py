@@ -12,6 +12,7 @@ from scripts.losses.tiled_contrast import TILE_MIB, Form, supervised_contrast
 
 Mode = Literal["exact", "stride", "block"]
 BACKGROUND = 0  # class index
+IGNORED = 255  # label of pixels that take no part
 
 
 class SupervisedLocalContrastiveLoss(nn.Module):
@@ -44,7 +45,7 @@ class SupervisedLocalContrastiveLoss(nn.Module):
         block: int = 16,
         temperature: float = 0.1,
         anchors_per_class: int | None = None,
-        ignore_index: int = 255,
+        ignore_index: int = IGNORED,
         form: Form = "supcon",
         tile_mib: float = TILE_MIB,
     ) -> None:

@@ -53,7 +53,7 @@ def supervised_contrast(
     anchors, positives = anchors[counts], positives[counts].to(features.dtype)
     if not len(anchors):
         return features.sum() * 0.0, 0
-    weights = torch.full_like(features[anchors, 0], 1.0 / len(anchors)).detach()
+    weights = features.new_full((len(anchors),), 1.0 / len(anchors))
 
     def log_sum_exp(others: Others, weights: Tensor) -> Tensor:
         return _WeightedLogSumExp.apply(features, anchors, weights, classes, others, temperature, tile_mib)

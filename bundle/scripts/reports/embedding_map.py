@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from scripts.engines.run_directory import is_main_process
 from scripts.io.overlay import draw_overlay
 from scripts.io.writers import write_bytes
+from scripts.losses.local_contrastive import IGNORED
 from scripts.reports.run_files import RunFiles
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def _frame(item: dict[str, Tensor]) -> np.ndarray:
     picture = _enlarged(item["image"].permute(1, 2, 0))
     label = Image.fromarray(item["label"][0].numpy().astype(np.uint8)).resize((TILE, TILE), Image.Resampling.NEAREST)
     classes = np.asarray(label)
-    for index in np.unique(classes[(classes > 0) & (classes < 255)]):
+    for index in np.unique(classes[(classes > 0) & (classes != IGNORED)]):
         picture = draw_overlay(picture, classes == index)
     return picture
 

@@ -92,8 +92,9 @@ def volume_cases(run: RunFiles) -> list[VolumeCase]:
                 result.append(VolumeCase(kind, volume, None, None, str(error)))
                 continue
             picture = Image.fromarray(draw_classes(image, prediction, truth))
-            write_bytes(run.path / "figures" / f"volume_{kind}_{place}.png", encode(picture, "PNG"))
-            uri = "data:image/png;base64," + base64.b64encode(encode(picture, "PNG")).decode("ascii")
+            encoded = encode(picture, "PNG")
+            write_bytes(run.path / "figures" / f"volume_{kind}_{place}.png", encoded)
+            uri = "data:image/png;base64," + base64.b64encode(encoded).decode("ascii")
             result.append(VolumeCase(kind, volume, index, uri, None))
     return result
 
