@@ -85,6 +85,16 @@ def test_pretraining_equals_a_bare_loop_to_the_last_bit(level: str) -> None:
 
 
 @pytest.mark.parametrize("level", LOSSES)
+def test_bf16_on_a_cpu_comes_near_fp32(level: str) -> None:
+    torch.manual_seed(1)
+    exact = [row["loss"] for row in readings(make_trainer(make_network(level)))]
+    torch.manual_seed(1)
+    rounded = [row["loss"] for row in readings(make_trainer(make_network(level), precision="bf16"))]
+    assert rounded != exact
+    assert rounded == pytest.approx(exact, rel=0.02)
+
+
+@pytest.mark.parametrize("level", LOSSES)
 def test_pretraining_learns(level: str) -> None:
     losses = [row["loss"] for row in readings(make_trainer(make_network(level), epochs=15))]
     assert sum(losses[-6:]) < 0.95 * sum(losses[:6])

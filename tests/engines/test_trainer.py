@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from typing import Any
 
 import pytest
@@ -189,14 +188,27 @@ def test_streams_of_other_lengths_are_refused() -> None:
         )
 
 
-def test_precision_on_a_cpu(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        assert resolve_precision("auto", CPU) == resolve_precision("fp32", CPU) == "fp32"
-        assert not caplog.records
-        assert resolve_precision("bf16", CPU) == resolve_precision("fp16", CPU) == "fp32"
-    assert len(caplog.records) == 2 and "is for GPUs; on cpu training runs in fp32" in caplog.text
+def test_precision_on_a_cpu() -> None:
+    assert resolve_precision("auto", CPU) == resolve_precision("fp32", CPU) == "fp32"
+    assert resolve_precision("bf16", CPU) == "bf16"
+    with pytest.raises(ValueError, match="precision 'fp16' is not for cpu; expected auto or fp32 or bf16"):
+        resolve_precision("fp16", CPU)
     with pytest.raises(ValueError, match="precision 'bf32' is unknown; expected auto, fp32, bf16 or fp16"):
         resolve_precision("bf32", CPU)
+
+
+def test_bf16_on_a_cpu_computes_in_bf16_and_keeps_weights_and_loss_in_fp32() -> None:
+    types = set()
+    network = make_network()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda module, inputs, output: types.add(output.dtype))
+    trainer = make_trainer(network, max_epochs=10, total=20, objective="mean_teacher", precision="bf16")
+    losses = [row["loss"] for row in readings(trainer)]
+    assert types == {torch.bfloat16}
+    assert {value.dtype for value in network.parameters()} == {torch.float32}
+    assert trainer.state.output["loss"].dtype == torch.float32
+    assert sum(losses[-4:]) < sum(losses[:4])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

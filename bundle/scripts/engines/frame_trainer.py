@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,6 @@ from torch.utils.data import DataLoader
 
 from scripts.engines.streams import PairedStreams
 
-logger = logging.getLogger(__name__)
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -57,7 +55,7 @@ class FrameTrainer(SupervisedTrainer):
         loss_function: see the subclass.
         bare_network: the segmentation network in ``network``, whose weights a run ships.
         lr_scheduler: stepped once for each step of the optimizer.
-        precision: "fp32", "bf16", "fp16" or "auto" (bf16 on a GPU that has it, else fp16; fp32 on a CPU).
+        precision: "fp32", "bf16", "fp16" (GPUs only) or "auto" (bf16 on a GPU that has it, else fp16; fp32 on a CPU).
         accumulation_steps: batches a step of the optimizer; must divide the iterations of an epoch.
 
     Raises:
@@ -174,17 +172,20 @@ class FrameTrainer(SupervisedTrainer):
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """ "auto" -> what the device does best; half precision asked for on a CPU becomes fp32 and is logged.
+    """ "auto" -> what the device does best: bf16 on a GPU that has it, else fp16; fp32 without a GPU.
+
+    bf16 runs on CPUs too; those with instructions for it (avx512_bf16, amx) train U-Nets up to three times as fast.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name, or one that the device cannot do.
     """
     if precision not in (*PRECISIONS, "auto"):
         raise ValueError(f"precision '{precision}' is unknown; expected auto, fp32, bf16 or fp16.")
     if device.type != "cuda":
-        if precision not in ("auto", "fp32"):
-            logger.warning("precision %s is for GPUs; on %s training runs in fp32.", precision, device.type)
-        return "fp32"
+        possible = {"auto": "fp32", "fp32": "fp32"} | ({"bf16": "bf16"} if device.type == "cpu" else {})
+        if precision not in possible:
+            raise ValueError(f"precision '{precision}' is not for {device.type}; expected {' or '.join(possible)}.")
+        return possible[precision]
     if precision == "auto":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     return precision
