@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from scripts.losses.global_contrastive import GlobalContrastiveLoss
@@ -12,8 +10,14 @@ from scripts.losses.less_net import LessNetObjective
 from scripts.losses.less_net_published import LessNetPublishedObjective
 from scripts.losses.local_contrastive import SupervisedLocalContrastiveLoss
 from scripts.losses.mean_teacher import MeanTeacherObjective
+from scripts.losses.named import build_named
 from scripts.losses.objective import Objective, ObjectiveOutput
+from scripts.losses.pair_margin import PairMarginLoss
+from scripts.losses.semise import SemiseLoss
+from scripts.losses.severity_objective import GradedViews, build_severity_objective
+from scripts.losses.severity_preference import SeverityPreferenceLoss
 from scripts.losses.supervised import supervised_loss
+from scripts.losses.supervised_contrastive import SupervisedContrastiveLoss
 from scripts.losses.weak_to_strong import WeakToStrongObjective
 
 OBJECTIVES: dict[str, type[Objective] | None] = {
@@ -35,25 +39,25 @@ def build_objective(name: str, options: Mapping[str, Any] | None = None) -> Obje
     Raises:
         ValueError: unknown name or option, with the nearest known one.
     """
-    if name not in OBJECTIVES:
-        near = get_close_matches(name, OBJECTIVES, n=1, cutoff=0)
-        raise ValueError(f"objective '{name}' is unknown; did you mean '{near[0]}'? Known: {', '.join(OBJECTIVES)}.")
-    factory = OBJECTIVES[name]
-    known = [] if factory is None else list(inspect.signature(factory).parameters)
-    for option in options or {}:
-        if option not in known:
-            near = get_close_matches(option, known, n=1, cutoff=0)
-            hint = f"did you mean '{near[0]}'? It has: {', '.join(known)}." if near else "It has none."
-            raise ValueError(f"objective '{name}' has no option '{option}'; {hint}")
-    return None if factory is None else factory(**(options or {}))
+    return build_named(name, OBJECTIVES, options)
 
+
+#: the name that the field has for it
+NTXentLoss = GlobalContrastiveLoss
 
 __all__ = [
     "OBJECTIVES",
     "GlobalContrastiveLoss",
+    "GradedViews",
+    "NTXentLoss",
     "Objective",
     "ObjectiveOutput",
+    "PairMarginLoss",
+    "SemiseLoss",
+    "SeverityPreferenceLoss",
+    "SupervisedContrastiveLoss",
     "SupervisedLocalContrastiveLoss",
     "build_objective",
+    "build_severity_objective",
     "supervised_loss",
 ]
