@@ -93,7 +93,7 @@ def test_spellings_of_the_group_file(tiny_dataset: Path, text: str, caplog: pyte
         ("", "expected the columns"),
         ("file,group\nframe_00.png,\n", "line 2: empty"),
         ("file,group\nframe_00.png\n", "line 2: empty"),
-        ("file,group\nframe_00.png,A\nframe_00.png,B\n", "in the groups A and B"),
+        ("file,group\nframe_00.png,A\nframe_00.png,B\n", "has the groups A and B"),
         ("file,group\nother.png,A\n", "none of its 1 rows"),
     ],
 )

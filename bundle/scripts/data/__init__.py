@@ -6,6 +6,7 @@ from scripts.data.cached_dataset import BoundedCacheDataset
 from scripts.data.checks import check_files
 from scripts.data.datalists import build_datalists
 from scripts.data.errors import DatasetError, LeakError
+from scripts.data.graded_lists import build_graded_lists
 from scripts.data.layouts import read_dataset
 from scripts.data.leaks import check_groups, check_leaks
 from scripts.data.manifest import read_manifest, write_manifest
@@ -18,6 +19,7 @@ __all__ = [
     "LeakError",
     "StreamSampler",
     "build_datalists",
+    "build_graded_lists",
     "check_files",
     "check_groups",
     "check_leaks",

@@ -21,7 +21,7 @@ _CURE = {
 }
 
 
-def read_datalist(path: Path) -> dict[str, list[dict[str, Any]]]:
+def read_datalist(path: Path, masks_needed: bool = True) -> dict[str, list[dict[str, Any]]]:
     """Read {"training": [...], "validation"?, "test"?, "unlabeled"?} -> the same sections, "training" named "pool".
 
     An entry is {"image", "label"?, "group"?, "severity"?}, or only the image's path. An image may be a video or DICOM
@@ -30,7 +30,8 @@ def read_datalist(path: Path) -> dict[str, list[dict[str, Any]]]:
     Other top-level keys are ignored unless they hold entries: then it is a section under a wrong name.
 
     Raises DatasetError: not such a JSON; a section of another name (the nearest is named); every bad entry at once:
-    no image, no such file, a label missing in validation or test, a label in unlabeled, a severity that is no number.
+    no image, no such file, a label missing in validation or test (unless masks_needed is False), a label in unlabeled,
+    a severity that is no number.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -50,7 +51,9 @@ def read_datalist(path: Path) -> dict[str, list[dict[str, Any]]]:
         entries = content.get(name, [])
         if not isinstance(entries, list):
             raise DatasetError(f"{path}: {name!r} is {type(entries).__name__}; expected a list of entries")
-        items = [_read_entry(entry, f"{name}[{n}]", path.parent, errors) for n, entry in enumerate(entries)]
+        items = [
+            _read_entry(entry, f"{name}[{n}]", path.parent, errors, masks_needed) for n, entry in enumerate(entries)
+        ]
         if items:
             sections["pool" if name == "training" else name] = [item for item in items if item is not None]
     if errors:
@@ -58,7 +61,7 @@ def read_datalist(path: Path) -> dict[str, list[dict[str, Any]]]:
     return {"pool": [], **sections}
 
 
-def _read_entry(entry: Any, where: str, root: Path, errors: list[str]) -> dict[str, Any] | None:
+def _read_entry(entry: Any, where: str, root: Path, errors: list[str], masks_needed: bool) -> dict[str, Any] | None:
     """One entry -> item; what is wrong with it is added to `errors`."""
     before = len(errors)
     if isinstance(entry, str):
@@ -80,7 +83,7 @@ def _read_entry(entry: Any, where: str, root: Path, errors: list[str]) -> dict[s
         errors.append(f"{where}: {file} has a label; move it to training or remove the label")
     elif label:
         item["label"] = str(_resolve(root, label))
-    elif section in ("validation", "test"):
+    elif section in ("validation", "test") and masks_needed:
         errors.append(f"{where}: {file} has no label; figures need one, move the entry to unlabeled")
     for key in ("image", "label"):
         if key in item and (reason := _unusable(item[key], key, item.get("label"))):

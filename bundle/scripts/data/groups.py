@@ -1,11 +1,11 @@
-"""Group file (CSV) -> the group (patient, video, near-duplicates) of each picture."""
+"""A table (CSV) with a row a picture, such as groups.csv -> the group (patient, video, near-duplicates) of each."""
 
 from __future__ import annotations
 
 import csv
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from scripts.data.errors import DatasetError, listing
@@ -25,8 +25,20 @@ def read_groups(path: Path, files: Sequence[str], folder: str) -> dict[str, str]
     extension. A picture without a row is a group of its own (logged), and so is absent from the result.
     Raises DatasetError: no such columns, an empty field, a file in two groups, or not one row that fits a picture.
     """
-    rows = _read_rows(path)
-    by_bare = {without_suffix(key): group for key, group in rows.items()}
+    return match_rows(path, read_column(path, GROUP_COLUMNS), files, folder, "group", "each is its own group")
+
+
+def match_rows(
+    path: Path, rows: Mapping[str, str], files: Sequence[str], folder: str, what: str, without: str
+) -> dict[str, str]:
+    """What the rows {name in the CSV: value} say of `files` (posix, relative to `folder`) -> {file: value}.
+
+    Args:
+        what: the value is. without: what becomes of pictures that have none; both for the log.
+
+    Raises DatasetError: not one row fits a picture.
+    """
+    by_bare = {without_suffix(key): value for key, value in rows.items()}
     basenames = Counter(PurePosixPath(without_suffix(file)).name for file in files)
     found: dict[str, str] = {}
     used: set[str] = set()
@@ -35,9 +47,9 @@ def read_groups(path: Path, files: Sequence[str], folder: str) -> dict[str, str]
         if basenames[PurePosixPath(without_suffix(file)).name] == 1:  # in a subfolder, and no other of its name
             keys.append(PurePosixPath(file).name)
         for key in keys:
-            group = rows.get(key, by_bare.get(without_suffix(key)))
-            if group is not None:
-                found[file] = group
+            value = rows.get(key, by_bare.get(without_suffix(key)))
+            if value is not None:
+                found[file] = value
                 used.add(without_suffix(key))
                 break
     if files and not found:
@@ -47,30 +59,41 @@ def read_groups(path: Path, files: Sequence[str], folder: str) -> dict[str, str]
             f"picture: {files[0]!r}); write the file names as they are in the folder, or remove the file"
         )
     if missing := [file for file in files if file not in found]:
-        logger.warning("%s: no group for %d pictures; each is its own group:%s", path, len(missing), listing(missing))
+        logger.warning("%s: no %s for %d pictures; %s:%s", path, what, len(missing), without, listing(missing))
     if unused := [key for key in rows if without_suffix(key) not in used]:
         logger.warning("%s: %d rows name no picture in %s/:%s", path, len(unused), folder, listing(unused))
     return found
 
 
-def _read_rows(path: Path) -> dict[str, str]:
+def read_column(path: Path, names: Sequence[str], optional: bool = False, empty: bool = False) -> dict[str, str]:
+    """{`file`: value} of the first column of these names in a CSV, separated by , or ;.
+
+    Args:
+        optional: {} where there is no such column. empty: rows without a value are left out.
+
+    Raises DatasetError: no such columns, an empty field, one file with two values.
+    """
     text = path.read_text(encoding="utf-8-sig")
     header = text.split("\n", 1)[0]
     delimiter = ";" if ";" in header and "," not in header else ","
     reader = csv.DictReader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
     columns = [name.strip().lower() for name in reader.fieldnames or []]
     reader.fieldnames = columns
-    column = next((name for name in GROUP_COLUMNS if name in columns), None)
+    column = next((name for name in names if name in columns), None)
+    if optional and column is None:
+        return {}
     if "file" not in columns or column is None:
-        raise DatasetError(f"{path}: its header is {columns}; expected the columns `file` and `group`")
+        raise DatasetError(f"{path}: its header is {columns}; expected the columns `file` and `{names[0]}`")
     rows: dict[str, str] = {}
     for row in reader:
         file = (row["file"] or "").strip().replace("\\", "/").removeprefix("./")
-        group = (row[column] or "").strip()
-        if not file or not group:
+        value = (row[column] or "").strip()
+        if file and not value and empty:
+            continue
+        if not file or not value:
             raise DatasetError(f"{path}, line {reader.line_num}: empty `file` or `{column}`; fill it or remove the row")
-        if rows.setdefault(file, group) != group:
-            raise DatasetError(f"{path}: {file} is in the groups {rows[file]} and {group}; keep one row")
+        if rows.setdefault(file, value) != value:
+            raise DatasetError(f"{path}: {file} has the {column}s {rows[file]} and {value}; keep one row")
     return rows
 
 

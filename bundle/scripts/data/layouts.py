@@ -25,7 +25,7 @@ _EXPECTED = (
 )
 
 
-def read_dataset(dataset_dir: str | os.PathLike[str]) -> dict[str, list[Item]]:
+def read_dataset(dataset_dir: str | os.PathLike[str], masks_needed: bool = True) -> dict[str, list[Item]]:
     """Read a dataset in layout (a) folders, (b) datalist JSON or (d) studies folder, without opening a picture.
 
     (a) and (d) (see studies.py) give "pool" ("label" present where there is a mask), and (a) "unlabeled" (unlabeled/);
@@ -35,7 +35,7 @@ def read_dataset(dataset_dir: str | os.PathLike[str]) -> dict[str, list[Item]]:
     its image (see expansion); masks of single frames, masks/<name of the file>/<frame number>.png, are the item's
     "frame_labels" {number: absolute path}. Items are sorted by "file". The group comes from groups.csv /
     unlabeled_groups.csv or the JSON; without a group file from the subfolder (images/patient1/frame.png); else each
-    file is its own group.
+    file is its own group. With masks_needed False there may be no mask at all, as where pictures are graded.
 
     Raises DatasetError: missing folder, neither layout, no masks at all, a mask without image, two pictures of one
     stem, videos or DICOM among the masks.
@@ -47,15 +47,15 @@ def read_dataset(dataset_dir: str | os.PathLike[str]) -> dict[str, list[Item]]:
     if root.is_file():
         if root.suffix.lower() != ".json":
             raise DatasetError(f"dataset_dir {root} is a file; {_EXPECTED}")
-        sections = read_datalist(root)
+        sections = read_datalist(root, masks_needed)
     elif datalist := next((root / name for name in DATALIST_NAMES if (root / name).is_file()), None):
         logger.info("%s is read from its %s", root, datalist.name)
-        sections = read_datalist(datalist)
+        sections = read_datalist(datalist, masks_needed)
     elif is_studies_folder(root):
         sections, place = read_studies(root), f"{FINAL}/, as MONAI Label does when a label is submitted"
     else:
         sections = _read_folders(root)
-    if not any("label" in item or "frame_labels" in item for item in sections["pool"]):
+    if masks_needed and not any("label" in item or "frame_labels" in item for item in sections["pool"]):
         raise DatasetError(
             f"{root}: no masks at all among {len(sections['pool'])} training images; put at least a few into {place}"
         )

@@ -24,6 +24,7 @@ def write_manifest(
     split: Mapping[str, float],
     sample: bool = False,
     warnings: Sequence[str] = (),
+    told: str = "label",
 ) -> dict[str, Any]:
     """Write manifest.json in one step (temporary name, then rename) and return its content.
 
@@ -41,7 +42,7 @@ def write_manifest(
         "label_fraction": label_fraction,
         "split": dict(split),
         "sample": sample,
-        "counts": count_sections(sections),
+        "counts": count_sections(sections, told),
         "warnings": list(warnings),
         "files": [
             {
@@ -51,6 +52,7 @@ def write_manifest(
                 "label": Path(os.path.relpath(item["label"], root)).as_posix() if "label" in item else None,
                 "sha256": images[item["image"]],
                 "label_sha256": labels[item["label"]] if "label" in item else None,
+                **({"severity": item.get("severity")} if told == "severity" else {}),
             }
             for name, found in sections.items()
             for item in found
@@ -83,13 +85,13 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
-def count_sections(sections: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, dict[str, int]]:
-    """Images, groups and labelled images of each section."""
+def count_sections(sections: Mapping[str, Sequence[dict[str, Any]]], told: str = "label") -> dict[str, dict[str, int]]:
+    """Images, groups and labelled images of each section; those are the ones that have a "label", or a "severity"."""
     return {
         name: {
             "images": len(items),
             "groups": len({item["group"] for item in items}),
-            "labelled": sum("label" in item for item in items),
+            "labelled": sum(told in item for item in items),
         }
         for name, items in sections.items()
     }

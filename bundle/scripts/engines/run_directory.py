@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from scripts.data.datalists import studies_of_the_server
+from scripts.data.dataset_root import studies_of_the_server
 from scripts.io.atomic import remove_leftovers, write_text
 from scripts.io.provenance import package_versions
 from scripts.io.writers import ensure_writable
@@ -89,7 +89,10 @@ class RunDirectory:
         if self._manifest_before is None or not manifest.is_file():
             return
         before, now = (
-            {(one["section"], one["file"], one["sha256"], one.get("label_sha256")) for one in json.loads(text)["files"]}
+            {
+                (one["section"], one["file"], one["sha256"], one.get("label_sha256"), one.get("severity"))
+                for one in json.loads(text)["files"]
+            }
             for text in (self._manifest_before, manifest.read_text())
         )
         if before != now:

@@ -116,7 +116,6 @@ class SemiseObjective(nn.Module):
         return self.pair_margin(both[graded], severity[graded] > 0), {}
 
 
-
 SEVERITY_OBJECTIVES = {"semise": SemiseObjective, "simclr": SimclrObjective, "supcon": SupconObjective}
 
 
