@@ -23,6 +23,10 @@ LAYERS = {
     "multi_gpu_evaluate": ("train", "evaluate"),
     "inference_video": ("inference",),
     "predict_classes": ("train", "volumes"),
+    "pretrain_severity": ("train", "severity"),
+    "train_severity": ("train", "severity"),
+    "evaluate_severity": ("train", "severity", "train_severity"),
+    "inference_severity": ("train", "severity"),
 }
 # Top-level ids that a layer adds.
 CONTRAST = {"temperature", "projection_channels", "pretraining_views", "contrast_network"}
@@ -34,6 +38,14 @@ OWN = {
     "pretrain_global": CONTRAST,
     "pretrain_local_contrastive": {
         *CONTRAST, "shared_view", "contrast_mode", "contrast_stride", "contrast_block", "anchors_per_class",
+    },
+    "severity": {"severity_table", "severity_needs", "grades", "backbone"},
+    "pretrain_severity": {"discrimination_epochs", "reference", "projection_channels", "pretraining_views"},
+    "train_severity": {"freeze_encoder", "grade_balance", "label_smoothing"},
+    "evaluate_severity": {"checkpoint", "evaluation_dir", "evaluating"},
+    "inference_severity": {
+        *("checkpoint", "score", "frames", "frames_batch_size", "frames_dataset", "frames_dataloader", "predicting"),
+        *("classifier", "embedder", "projection_channels"),
     },
 }  # fmt: skip
 REQUIRED = (
@@ -146,7 +158,9 @@ def test_every_number_and_choice_is_explained(name: str) -> None:
     assert config["_desc_"].keys() <= config.keys(), "an entry that explains nothing"
 
 
-@pytest.mark.parametrize("layer", ["pretrain_global", "pretrain_local_contrastive"])
+@pytest.mark.parametrize(
+    "layer", ["pretrain_global", "pretrain_local_contrastive", "severity", "pretrain_severity", "train_severity"]
+)
 def test_what_a_pretraining_adds_is_explained(layer: str) -> None:
     config = read(layer)
     assert {f"_desc_#{name}" for name in OWN[layer]} <= config.keys()

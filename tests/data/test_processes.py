@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from scripts.data.sections import _check_enough_for_all
 from scripts.data.errors import DatasetError
+from scripts.data.sections import _check_enough_for_all
 
 
 @pytest.fixture

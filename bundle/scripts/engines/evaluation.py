@@ -60,7 +60,8 @@ def lesion_and_label(threshold: float = 0.5) -> Callable[[list[dict[str, Any]]],
 def unpadded(label: Tensor, item: dict[str, Any]) -> Tensor:
     """A label (1, H', W') without what a collate function added below and to the right to fill up its batch."""
     size = item.get("original_size")
-    return label if size is None else label[..., : int(size[0]), : int(size[1])]
+    # What has no rows and columns, such as a severity, was not filled up.
+    return label if size is None or label.ndim < 2 else label[..., : int(size[0]), : int(size[1])]
 
 
 class EvaluationHandler:

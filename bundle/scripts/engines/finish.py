@@ -21,7 +21,13 @@ from scripts.io.writers import ensure_writable
 from scripts.metrics.evaluation import LesionEvaluation
 
 logger = logging.getLogger(__name__)
-HEADLINE = ("dice", "iou_pooled", "dice_pooled")  # figures that are logged; the first two that there are
+HEADLINE = (
+    "dice",
+    "iou_pooled",
+    "dice_pooled",
+    "kappa",
+    "spearman",
+)  # figures that are logged; the first two there are
 
 
 @runtime_checkable

@@ -18,6 +18,7 @@ from scripts.io.frame_address import split_address
 from scripts.io.label_volume import is_volume
 from scripts.io.media import open_media
 from scripts.io.writers import OutputNamer, write_mask_png
+from scripts.metrics.severity_evaluation import SeverityEvaluation
 from scripts.metrics.volume_evaluation import VolumeEvaluation
 
 logger = logging.getLogger(__name__)
@@ -33,12 +34,16 @@ class Predictions(Protocol):
         """All have come; every process calls it."""
 
 
-def predictions_for(evaluation: object, folder: Path, sources: Mapping[str, str]) -> Predictions:
-    """The writer that suits an evaluation: ClassMaps for VolumeEvaluation, else LesionMasks.
+def predictions_for(evaluation: object, folder: Path, sources: Mapping[str, str]) -> Predictions | None:
+    """The writer that suits an evaluation: ClassMaps for VolumeEvaluation, LesionMasks for LesionEvaluation.
+
+    None for SeverityEvaluation: all that is predicted stands in its table.
 
     Args:
         sources: {"file" of an item: its image's address}, where volumes get their affine from.
     """
+    if isinstance(evaluation, SeverityEvaluation):
+        return None
     return ClassMaps(folder, sources) if isinstance(evaluation, VolumeEvaluation) else LesionMasks(folder)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scripts.losses.global_contrastive import GlobalContrastiveLoss
+from scripts.losses.grading import grade_loss
 from scripts.losses.less_net import LessNetObjective
 from scripts.losses.less_net_published import LessNetPublishedObjective
 from scripts.losses.local_contrastive import SupervisedLocalContrastiveLoss
@@ -59,5 +60,6 @@ __all__ = [
     "SupervisedLocalContrastiveLoss",
     "build_objective",
     "build_severity_objective",
+    "grade_loss",
     "supervised_loss",
 ]

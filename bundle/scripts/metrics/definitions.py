@@ -31,6 +31,16 @@ TITLES = {
     "ece_scaled": "ECE after temperature scaling",
 }
 
+#: of severity
+_SEVERITY_TITLES = {
+    "macro_f1": "Macro F1",
+    "macro_recall": "Macro recall",
+    "accuracy": "Accuracy",
+    "maee": "MAEE",
+    "kappa": "Quadratic kappa",
+    "spearman": "Spearman of the score",
+}
+
 _DEFINITIONS = {
     "dice": f"2·TP / (2·TP + FP + FN) of the lesion, mean over images. {EMPTY}",
     "iou": f"TP / (TP + FP + FN) of the lesion, mean over images. {EMPTY}",
@@ -67,6 +77,25 @@ _OF_VOLUMES = {
 _EMPTY_STRUCTURE = " A structure that is neither there nor predicted counts 1, one predicted where it is not 0."
 
 
+#: of severity: definition and unit
+_OF_SEVERITY = {
+    "macro_f1": ("F1 of each grade that is there or predicted, mean over grades: rare ones count as much.", "0..1"),
+    "macro_recall": ("Share of the pictures of a grade that is given it, mean over the grades that are there.", "0..1"),
+    "accuracy": ("Share of the pictures that are given their grade.", "0..1"),
+    "maee": (
+        "Mean of exp |true - predicted grade|: 1 = no error, a grade too far costs 2.7, two cost 7.4.",
+        "1 or more",
+    ),
+    "kappa": ("Cohen's kappa with quadratic weights: 1 = agreement, 0 = by chance.", "-1..1"),
+    "spearman": ("Rank correlation of the severity score with the true severity.", "-1..1"),
+}
+
+
+def severity_definition(name: str) -> tuple[str, str]:
+    """Definition and unit of a figure of severity."""
+    return _OF_SEVERITY[name]
+
+
 def volume_definition(name: str, interval_defined: bool) -> str:
     """The definition of figure `name` of volumes, and why it has no interval where it has none."""
     text = _OF_VOLUMES.get(name, _OF_VOLUMES["dice_"]) + _EMPTY_STRUCTURE
@@ -75,6 +104,8 @@ def volume_definition(name: str, interval_defined: bool) -> str:
 
 def title(name: str) -> str:
     """How figure `name` is headed; "dice_<structure>" is the Dice of a structure."""
+    if name in _SEVERITY_TITLES:
+        return _SEVERITY_TITLES[name]
     if name in TITLES or not name.startswith("dice_"):
         return TITLES.get(name, name)
     return f"Dice, {name.removeprefix('dice_')}"

@@ -4,5 +4,15 @@ from .checkpoints import CheckpointError, load_weights
 from .contrast import ContrastNetwork
 from .less_net import LESSNet
 from .presets import PRESETS, NetworkPreset
+from .severity import SeverityClassifier, SeverityEmbedder
 
-__all__ = ["PRESETS", "CheckpointError", "ContrastNetwork", "LESSNet", "NetworkPreset", "load_weights"]
+__all__ = [
+    "PRESETS",
+    "CheckpointError",
+    "ContrastNetwork",
+    "LESSNet",
+    "NetworkPreset",
+    "SeverityClassifier",
+    "SeverityEmbedder",
+    "load_weights",
+]

@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from scripts.reports.command_line import BUNDLE, RUN, Command, given, list_argument, longer, own_layers
 from scripts.reports.run_files import RunFiles
-
-BUNDLE = Path(__file__).resolve().parents[2]
-RUN = ("python", "-m", "monai.bundle", "run")
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command with the sentence that stands over it."""
-
-    purpose: str
-    text: str
+from scripts.reports.severity_commands import severity_commands
 
 
 def next_commands(run: RunFiles, bundle: Path = BUNDLE) -> list[Command]:
     """Masks for a folder, the same evaluation again, more epochs, TensorBoard; after a pretraining, the training."""
     configs = bundle / "configs"
     curves = Command("Look at all curves:", shlex.join(["tensorboard", "--logdir", str(run.path / "tensorboard")]))
+    if run.of_severity:
+        return [*severity_commands(run, configs), *longer(run), curves]
     if run.of_pretraining:
-        return [_training_from(run, configs), *_longer(run), curves]
-    model = ["--bundle_root", str(bundle), "--checkpoint", str(run.path / "model.pt"), *_given(run, ("image_size",))]
+        return [_training_from(run, configs), *longer(run), curves]
+    model = ["--bundle_root", str(bundle), "--checkpoint", str(run.path / "model.pt"), *given(run, ("image_size",))]
     model += _network_options(run)
-    files = _list_argument(_evaluation_layers(run, configs))
+    files = list_argument(_evaluation_layers(run, configs))
     place = ["--output_dir", str(run.path.parent), "--run_name", run.path.name]
-    data = _given(run, ("dataset_dir", "label_fraction", "seed", "split"))
+    data = given(run, ("dataset_dir", "label_fraction", "seed", "split"))
     if run.of_classes:
-        data += _given(run, ("classes", "value_map"))
+        data += given(run, ("classes", "value_map"))
     # The checkpoint holds the encoder: there is no need to look for its starting weights.
     evaluate = [*model, "--encoder_weights", "none", *data, *place]
     again = Command(
@@ -43,14 +33,14 @@ def next_commands(run: RunFiles, bundle: Path = BUNDLE) -> list[Command]:
         f"{shlex.join(RUN)} --config_file {files} {shlex.join(evaluate)}",
     )
     masks = _class_masks(run, configs, model) if run.of_classes else _lesion_masks(run, configs, model)
-    return [masks, again, *_longer(run), curves]
+    return [masks, again, *longer(run), curves]
 
 
 def _lesion_masks(run: RunFiles, configs: Path, model: list[str]) -> Command:
     """Masks of the lesion for a folder."""
     layers = _network_layers(run, configs)
     file = configs / "inference.json"
-    files = _list_argument([file, *(configs / name for name in layers)]) if layers else shlex.quote(str(file))
+    files = list_argument([file, *(configs / name for name in layers)]) if layers else shlex.quote(str(file))
     words = list(model)
     if isinstance(run.test_metrics.get("temperature"), float):
         words += ["--temperature", f"{run.test_metrics['temperature']:.4g}"]
@@ -65,9 +55,9 @@ def _lesion_masks(run: RunFiles, configs: Path, model: list[str]) -> Command:
 def _class_masks(run: RunFiles, configs: Path, model: list[str]) -> Command:
     """Masks of several classes for a folder."""
     taken = ("train.json", "volumes.json", "evaluate.json", "train_supervised.json")
-    layers = [name for name in _own_layers(run, configs) if name not in taken]
-    files = _list_argument([configs / name for name in (*taken[:2], *layers, "predict_classes.json")])
-    words = [*model, *_given(run, ("classes", "value_map"))]
+    layers = [name for name in own_layers(run, configs) if name not in taken]
+    files = list_argument([configs / name for name in (*taken[:2], *layers, "predict_classes.json")])
+    words = [*model, *given(run, ("classes", "value_map"))]
     words += ["--dataset_dir", "FOLDER_WITH_IMAGES", "--output_dir", "FOLDER_FOR_MASKS"]
     return Command(
         "Write the classes of every volume or picture of a folder (put your own folders for the words in capitals):",
@@ -77,11 +67,11 @@ def _class_masks(run: RunFiles, configs: Path, model: list[str]) -> Command:
 
 def _training_from(run: RunFiles, configs: Path) -> Command:
     """The training that starts from a pretraining."""
-    layers = [name for name in _own_layers(run, configs) if not name.startswith(("train", "pretrain_"))]
-    files = _list_argument([configs / name for name in ("train.json", "train_supervised.json", *layers)])
+    layers = [name for name in own_layers(run, configs) if not name.startswith(("train", "pretrain_"))]
+    files = list_argument([configs / name for name in ("train.json", "train_supervised.json", *layers)])
     start = ["--bundle_root", str(configs.parent), "--init_checkpoint", str(run.path / "model.pt")]
-    start += ["--encoder_weights", "none", *_given(run, ("dataset_dir", "label_fraction", "seed", "split"))]
-    start += _given(run, ("image_size",)) + _network_options(run)
+    start += ["--encoder_weights", "none", *given(run, ("dataset_dir", "label_fraction", "seed", "split"))]
+    start += given(run, ("image_size",)) + _network_options(run)
     return Command(
         "Train from these weights, on the same split and the same labels (for a semi-supervised training put its config"
         " in the place of train_supervised.json):",
@@ -89,62 +79,19 @@ def _training_from(run: RunFiles, configs: Path) -> Command:
     )
 
 
-def _longer(run: RunFiles) -> list[Command]:
-    """The run's own command with twice the epochs; nothing where no command is recorded."""
-    stored = run.environment.get("command")
-    if not stored:
-        return []
-    tokens = shlex.split(stored)
-    epochs = run.config.get("max_epochs")
-    _set_option(tokens, "output_dir", str(run.path.parent))
-    _set_option(tokens, "run_name", run.path.name)
-    if isinstance(epochs, int):
-        _set_option(tokens, "max_epochs", str(2 * epochs))
-    purpose = (
-        "Train this run longer, from its last epoch (from the folder it was started in; the command that made this run,"
-        " with its name and twice the epochs):"
-    )
-    return [Command(purpose, shlex.join(tokens))]
-
-
-def _given(run: RunFiles, names: tuple[str, ...]) -> list[str]:
-    """Those settings of the run's config that are plain values, as command-line options; paths absolute."""
-    options = []
-    for name in names:
-        value = run.config.get(name)
-        if value is None or value == "" or str(value).startswith(("$", "@")):
-            continue
-        if name == "dataset_dir" and Path(value).exists():
-            value = Path(value).resolve()
-        options += [f"--{name}", _compact(value)]
-    return options
-
-
-def _compact(value: Any) -> str:
-    """Lists of numbers without spaces, as they need no quotes; the rest as Python writes it."""
-    numbers = isinstance(value, list) and not any(isinstance(part, str) for part in value)
-    return str(value).replace(", ", ",") if numbers else str(value)
-
-
 def _evaluation_layers(run: RunFiles, configs: Path) -> list[Path]:
     """The configs of an evaluation: what the run's own command layered, where it shapes the network and the classes."""
     if not run.of_classes:
         return [configs / name for name in ("train.json", *_network_layers(run, configs), "evaluate.json")]
-    own = _own_layers(run, configs)
+    own = own_layers(run, configs)
     first = [name for name in ("train.json", "volumes.json") if name not in own]
     kept = [name for name in own if name != "evaluate.json"]
     return [configs / name for name in (*first, *kept, "evaluate.json")]
 
 
-def _own_layers(run: RunFiles, configs: Path) -> list[str]:
-    """Names of the bundle's configs that the run's own command layered, in their order."""
-    named = re.findall(r"([\w.-]+\.json)", run.environment.get("command", "").partition("--config_file")[2])
-    return [name for name in dict.fromkeys(named) if (configs / name).is_file() and name != "metadata.json"]
-
-
 def _network_layers(run: RunFiles, configs: Path) -> list[str]:
     """Those of the run's own layers that put another network into network_def."""
-    layers = [name for name in _own_layers(run, configs) if name not in ("train.json", "inference.json")]
+    layers = [name for name in own_layers(run, configs) if name not in ("train.json", "inference.json")]
     contents = {name: json.loads((configs / name).read_text(encoding="utf-8")) for name in layers}
     return [name for name, content in contents.items() if "network_def" in content]
 
@@ -158,21 +105,3 @@ def _network_options(run: RunFiles) -> list[str]:
         if not shapeless and isinstance(value, (str, int, float)) and not str(value).startswith(("$", "@")):
             options += [f"--network_def::{name}", str(value)]
     return options
-
-
-def _list_argument(paths: list[Path]) -> str:
-    """A list of files as MONAI's command line takes it, in the quotes that are easiest to read."""
-    text = str([str(path) for path in paths]).replace(", ", ",")
-    return shlex.quote(text) if any(sign in text for sign in '"$`\\!') else f'"{text}"'
-
-
-def _set_option(tokens: list[str], name: str, value: str) -> None:
-    """Replace the value of --name, or append it."""
-    for index, token in enumerate(tokens):
-        if token == f"--{name}" and index + 1 < len(tokens):
-            tokens[index + 1] = value
-            return
-        if token.startswith(f"--{name}="):
-            tokens[index] = f"--{name}={value}"
-            return
-    tokens += [f"--{name}", value]

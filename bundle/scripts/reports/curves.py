@@ -25,7 +25,12 @@ def epoch_charts(run: RunFiles) -> list[Chart]:
         ),
         epoch_chart(
             folder, "loss", "Loss", "Mean over the epoch.", rows,
-            [Line("loss", "total"), Line("loss_supervised", "supervised"), Line("loss_unsupervised", "unsupervised")],
+            [
+                Line("loss", "total"),
+                *([Line("loss_ntxent", "NT-Xent"), Line("loss_preference", "preference")] if run.of_severity else []),
+                Line("loss_supervised", "supervised"),
+                Line("loss_unsupervised", "unsupervised"),
+            ],
         ),
         epoch_chart(
             folder, "confident_share", "Confident share", "Share of unlabelled pixels that teach.", rows,
@@ -44,6 +49,14 @@ def epoch_charts(run: RunFiles) -> list[Chart]:
             [Line("view_similarity", "mean cosine"), Line("foreground_share", "share of anchors among the pixels")],
             from_zero=True,
         ),
+        epoch_chart(
+            folder, "order_share", "Order of severity",
+            "Share of the pairs of a batch in which the more severe picture is further from healthy; .5 = by chance.",
+            rows, [Line("order_share", "pairs in order")], level=(0.5, "by chance"),
+        ),
+        epoch_chart(
+            folder, "accuracy", "Training accuracy", "Of one random view each.", rows, [Line("accuracy", "share")]
+        ),
         epoch_chart(folder, "learning_rate", "Learning rate", "", rows, [Line("lr", "learning rate")]),
     )  # fmt: skip
 
@@ -55,6 +68,12 @@ def present(*charts: Chart | None) -> list[Chart]:
 
 def _validation_lines(run: RunFiles) -> list[Line]:
     """Of volumes the mean and each structure; the mean alone where there are more structures than line styles."""
+    if run.of_severity:
+        return [
+            Line("val_kappa", "quadratic kappa"),
+            Line("val_macro_f1", "macro F1"),
+            Line("val_spearman", "Spearman of the score"),
+        ]
     if not run.of_classes:
         return [
             Line("val_dice", "Dice"),

@@ -89,7 +89,7 @@ def epoch_chart(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
 
     said = [f"{label}: {_said(points)}" for label, points in series]
-    return _chart(folder, name, title, note, "; ".join(said) + ".", draw)
+    return chart(folder, name, title, note, "; ".join(said) + ".", draw)
 
 
 def dice_histogram(folder: Path, images: Sequence[dict[str, Any]]) -> Chart | None:
@@ -130,7 +130,7 @@ def _histogram(
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
 
     said = [f"{len(values)} {noun}s, {label}: median Dice {_median(values):.3f}" for values, _, label in groups]
-    return _chart(folder, "dice_histogram", title, note, "; ".join(said) + ".", draw)
+    return chart(folder, "dice_histogram", title, note, "; ".join(said) + ".", draw)
 
 
 def size_scatter(folder: Path, images: Sequence[dict[str, Any]]) -> Chart | None:
@@ -159,10 +159,16 @@ def size_scatter(folder: Path, images: Sequence[dict[str, Any]]) -> Chart | None
         f"{len(points)} images with lesion; median Dice {_median(ordered[:half]):.3f} for the smaller half of the"
         f" lesions, {_median(ordered[half:]):.3f} for the larger."
     )
-    return _chart(folder, "dice_by_size", "Dice by lesion size", "One dot an image with lesion.", summary, draw)
+    return chart(folder, "dice_by_size", "Dice by lesion size", "One dot an image with lesion.", summary, draw)
 
 
-def _chart(folder: Path, name: str, title: str, note: str, summary: str, draw: Callable[[Axes, str], None]) -> Chart:
+def chart(folder: Path, name: str, title: str, note: str, summary: str, draw: Callable[[Axes, str], None]) -> Chart:
+    """A chart of the page, and <name>.png in the folder.
+
+    Args:
+        note: stands below it. summary: says in words what it shows.
+        draw: of axes and the colour of text.
+    """
     picture = io.BytesIO()
     FigureCanvasAgg(_figure(draw, "#222222", "#dddddd", title)).print_png(picture)
     write_bytes(folder / f"{name}.png", picture.getvalue())
@@ -190,9 +196,10 @@ def _figure(draw: Callable[[Axes, str], None], ink: str, grid: str, title: str |
         label.set_fontsize(10)
     handles, labels = axes.get_legend_handles_labels()
     if handles:
+        short = max(map(len, labels)) <= 3
         axes.legend(
-            handles, labels, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=4, frameon=False, fontsize=9.5,
-            labelcolor=ink, handlelength=1.6, columnspacing=1.0, borderaxespad=0.2, handletextpad=0.5,
+            handles, labels, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=8 if short else 4, frameon=False,
+            fontsize=9.5, labelcolor=ink, handlelength=1.6, columnspacing=1.0, borderaxespad=0.2, handletextpad=0.5,
         )  # fmt: skip
     return figure
 

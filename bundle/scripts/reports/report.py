@@ -20,10 +20,13 @@ from scripts.reports.embedding_map import embedding_picture
 from scripts.reports.figures import dice_histogram, size_scatter, structure_histogram
 from scripts.reports.overlays import KINDS, cases
 from scripts.reports.run_files import RunFiles, read_run
+from scripts.reports.severity import severity_charts
 from scripts.reports.volumes import volume_cases, volumes
 
 logger = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent
+OF_SEVERITY = ("kappa", "macro_f1", "macro_recall", "maee", "spearman")
+OWN_UNIT = ("false_positive_frames", *OF_SEVERITY)  # said on the card in place of what it is a mean of
 HEADLINE = ("dice", "iou", "recall", "precision", "false_positive_frames")
 COLUMNS = {"best": "Test, best", "last": "Test, last", "validation": "Validation, best"}  # checkpoint
 SECTIONS = ("training", "unlabeled", "validation", "test")
@@ -64,14 +67,15 @@ def write_report(run_dir: str | Path) -> Path:
         cards=cards(run),
         table=figure_table(run),
         columns=_columns(run),
-        measured=len({row["file"] for row in run.images or run.structures}),
-        groups=len({row.get("group") for row in run.images or run.structures}),
+        measured=len({row["file"] for row in run.images or run.structures or run.graded}),
+        groups=len({row.get("group") for row in run.images or run.structures or run.graded}),
         few_groups=FEW_GROUPS,
         charts=epoch_charts(run),
         spread=present(
             dice_histogram(run.path / "figures", run.images),
             size_scatter(run.path / "figures", run.images),
             structure_histogram(run.path / "figures", run.structures, run.noun[:-1]),
+            *severity_charts(run),
         ),
         cases=cases(run),
         embedding=embedding_picture(run),
@@ -124,13 +128,13 @@ def cards(run: RunFiles) -> list[dict[str, Any]]:
     """The headline figures of the best checkpoint on the test split, or on validation where there is no test."""
     figures = _figures(run, "best") or _figures(run, "validation")
     result = []
-    for name in _headline(figures, run.of_classes):
+    for name in _headline(figures, run):
         figure = figures.get(name)
         if figure is None:
             continue
         low, high = figure.get("low"), figure.get("high")
         bar = None
-        if figure.get("value") is not None and low is not None and high is not None:
+        if figure.get("value") is not None and low is not None and high is not None and 0 <= low <= high <= 1:
             bar = {"left": 100 * low, "width": max(1.0, 100 * (high - low)), "dot": 100 * figure["value"]}
         result.append(
             {
@@ -138,7 +142,7 @@ def cards(run: RunFiles) -> list[dict[str, Any]]:
                 "value": shown(name, figure.get("value")),
                 "interval": _interval(name, figure),
                 "bar": bar,
-                "unit": figure.get("unit", "") if name == "false_positive_frames" else f"mean over {run.noun}",
+                "unit": figure.get("unit", "") if name in OWN_UNIT else f"mean over {run.noun}",
                 "reason": figure.get("definition", "") if figure.get("value") is None else "",
             }
         )
@@ -207,9 +211,11 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _headline(figures: dict[str, Any], of_classes: bool) -> list[str]:
+def _headline(figures: dict[str, Any], run: RunFiles) -> list[str]:
     """Names of the figures on the cards: of volumes Dice of all structures and of each, and IoU."""
-    if not of_classes:
+    if run.of_severity:
+        return [name for name in OF_SEVERITY if name in figures]
+    if not run.of_classes:
         return [name for name in HEADLINE if name in figures]
     return [name for name in figures if name.startswith("dice") and name != "dice_pooled"] + ["iou"]
 

@@ -27,6 +27,9 @@ class RunFiles:
     epochs: list[dict[str, float]] = field(default_factory=list)
     images: list[dict[str, Any]] = field(default_factory=list)
     structures: list[dict[str, Any]] = field(default_factory=list)  # rows of per_volume.csv
+    graded: list[dict[str, Any]] = field(default_factory=list)  # rows of per_picture.csv
+    embedding: list[dict[str, Any]] = field(default_factory=list)  # rows of embedding.csv
+    of_severity: bool = False  # pictures are told by how severe they are
     of_classes: bool = False  # measured by volume and structure, not by picture and lesion
     of_pretraining: bool = False  # nothing is measured: its network is a start for others
     missing: dict[str, str] = field(default_factory=dict)
@@ -40,6 +43,8 @@ class RunFiles:
     @property
     def noun(self) -> str:
         """What one measured thing is called, in the plural."""
+        if self.of_severity:
+            return "pictures"
         if not self.of_classes:
             return "images"
         entries = self.manifest.get("files") or self.structures
@@ -85,25 +90,40 @@ def read_run(run_dir: str | Path) -> RunFiles:
     finish = run.config.get("finish")
     measured_by = str(finish.get("evaluation") if isinstance(finish, dict) else "")
     run.of_classes = "VolumeEvaluation" in measured_by or (path / "per_volume.csv").is_file()
+    trainer = run.config.get("train", {}).get("trainer") if isinstance(run.config.get("train"), dict) else None
+    run.of_severity = "SeverityEvaluation" in measured_by
     texts = ("file", "group", "class")
+    table = "per_picture.csv" if run.of_severity else "per_volume.csv" if run.of_classes else "per_image.csv"
     rows = [
         {key: cell if key in texts else number(cell) for key, cell in row.items() if key}
-        for row in _csv(run, "per_volume.csv" if run.of_classes else "per_image.csv")
+        for row in _csv(run, table)
         if row.get("file")
     ]
-    run.images, run.structures = ([], rows) if run.of_classes else (rows, [])
-    trainer = run.config.get("train", {}).get("trainer") if isinstance(run.config.get("train"), dict) else None
-    run.of_pretraining = "ContrastiveTrainer" in str(trainer)
+    if run.of_severity:
+        run.graded = rows
+        run.embedding = _points(run)
+    elif run.of_classes:
+        run.structures = rows
+    else:
+        run.images = rows
+    run.of_pretraining = any(name in str(trainer) for name in ("ContrastiveTrainer", "SeverityTrainer"))
     if run.of_pretraining:
-        for name in ("test_metrics.json", "per_image.csv", "per_volume.csv"):
+        for name in ("test_metrics.json", table):
             run.missing.pop(name, None)
     if run.test_metrics and "best" not in run.test_metrics and not rows:
-        run.missing.pop("per_volume.csv" if run.of_classes else "per_image.csv", None)  # no test split, no such table
+        run.missing.pop(table, None)  # no test split, no such table
     if len(run.missing) == 6:
         raise FileNotFoundError(
             f"{path}: holds none of {', '.join(run.missing)}, expected the directory of a run (output_dir/<run>)."
         )
     return run
+
+
+def _points(run: RunFiles) -> list[dict[str, Any]]:
+    """Rows of embedding.csv; it is not there where nothing was graded."""
+    rows = _csv(run, "embedding.csv")
+    run.missing.pop("embedding.csv", None)
+    return [{name: cell if name == "file" else number(cell) for name, cell in row.items() if name} for row in rows]
 
 
 def number(cell: Any) -> float:

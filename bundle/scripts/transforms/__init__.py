@@ -3,6 +3,7 @@
 from scripts.transforms.frames import LesionMasksd
 from scripts.transforms.mixing import CutMix
 from scripts.transforms.resizing import RecordSized, ResizeTo, RestoreClassesd, RestoreLesionProbabilityd
+from scripts.transforms.severity import SeverityLabel
 from scripts.transforms.smoothing import SmoothInTimed
 from scripts.transforms.views import View, view
 
@@ -13,6 +14,7 @@ __all__ = [
     "ResizeTo",
     "RestoreClassesd",
     "RestoreLesionProbabilityd",
+    "SeverityLabel",
     "SmoothInTimed",
     "View",
     "view",

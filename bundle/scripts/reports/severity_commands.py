@@ -1,0 +1,59 @@
+"""What to type after a run on severity."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from scripts.reports.command_line import RUN, Command, given, list_argument
+from scripts.reports.run_files import RunFiles
+
+LAYERS = ("train.json", "severity.json")
+DATA = ("dataset_dir", "severity_table", "label_fraction", "seed", "split", "grades", "image_size")
+
+
+def severity_commands(run: RunFiles, configs: Path) -> list[Command]:
+    """After a pretraining the training of grades, of a segmentation, and scores; after a training grades, figures."""
+    root, model = ["--bundle_root", str(configs.parent)], str(run.path / "model.pt")
+    network = given(run, ("backbone",))
+    folders = ["--dataset_dir", "FOLDER_WITH_IMAGES", "--output_dir", "FOLDER_FOR_RESULTS"]
+    weights = ["--checkpoint", model, *network, *given(run, ("image_size",))]
+    if not run.of_pretraining:
+        place = ["--output_dir", str(run.path.parent), "--run_name", run.path.name]
+        again = [*root, "--checkpoint", model, *network, *given(run, DATA), *place]
+        return [
+            _command(
+                "Grade every picture of a folder (put your own two folders for the words in capitals):",
+                configs, ("inference_severity.json",), [*root, *weights, *given(run, ("grades",)), *folders],
+            ),
+            _command(
+                "Measure this model on its test split again:",
+                configs, ("train_severity.json", "evaluate_severity.json"), again,
+            ),
+        ]  # fmt: skip
+    start = [*root, "--encoder_weights", model, *network]
+    commands = [
+        _command(
+            "Train to grade from this encoder, on the same split (name the grades, healthy first):",
+            configs, ("train_severity.json",),
+            [*start, *given(run, tuple(name for name in DATA if name != "grades")), "--grades", "['healthy','mild']"],
+        ),
+        Command(
+            "Train a segmentation from this encoder (put a data set with masks for the word in capitals; the backbone "
+            "must be that of network_def):",
+            f"{shlex.join(RUN)} --config_file {configs / 'train.json'} "
+            + shlex.join([*root, "--encoder_weights", model, "--dataset_dir", "DATASET_WITH_MASKS"]),
+        ),
+    ]  # fmt: skip
+    if run.config.get("objective") != "semise":
+        return commands
+    score = _command(
+        "Score every picture of a folder by its distance from healthy (your own folders for the words in capitals):",
+        configs, ("inference_severity.json",), [*root, "--score", "distance", *weights, *folders],
+    )  # fmt: skip
+    return [*commands, score]
+
+
+def _command(purpose: str, configs: Path, layers: tuple[str, ...], words: list[str]) -> Command:
+    files = list_argument([configs / name for name in (*LAYERS, *layers)])
+    return Command(purpose, f"{shlex.join(RUN)} --config_file {files} {shlex.join(words)}")
