@@ -13,18 +13,13 @@ benchmarks/results/contrastive_pretraining_<name>.csv (one row a cell) and print
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from semi_supervised import kept_rows, write
+from bundle_run import ROOT, is_there, kept_rows, machine_of, pairs, run_bundle, training_seconds, write
 from write_results import contrastive
 
-ROOT = Path(__file__).resolve().parent.parent
 #: the stages before the last one, in order
 METHODS: dict[str, tuple[str, ...]] = {
     "none": (),
@@ -33,26 +28,15 @@ METHODS: dict[str, tuple[str, ...]] = {
     "local_block": ("local_block",),
     "global_local_block": ("global", "local_block"),
 }
-CONFIG_OF = {"global": "pretrain_global.json", "local": "pretrain_local_contrastive.json"}
+CONFIG_OF = {"global": "pretrain_global", "local": "pretrain_local_contrastive"}
 
 
-def run_stage(args: argparse.Namespace, name: str, config: list[str], overrides: dict[str, Any], done: str) -> Path:
+def run_stage(args: argparse.Namespace, name: str, config: str, overrides: dict[str, Any], done: str) -> Path:
     """Run one stage unless its file `done` is there; returns its folder."""
-    run_dir = args.work / name
-    if (run_dir / done).is_file():
-        return run_dir
-    files = ["configs/train.json", *config, *(f"configs/{name}.json" for name in args.configs)]
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", json.dumps(files)]
-    common = {"dataset_dir": args.data.resolve(), "output_dir": args.work.resolve(), "run_name": name}
+    common = {"dataset_dir": args.data.resolve()}
     if args.weights:
         common["encoder_weights"] = args.weights.resolve()
-    for key, value in {**common, **overrides}.items():
-        command += [f"--{key}", str(value)]
-    with (args.work / f"{name}.log").open("a") as log:
-        # Threads that soon stop spinning: on a shared machine, long spinning costs up to ten times the time.
-        environment = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "30000", **os.environ}
-        subprocess.run(command, cwd=ROOT / "bundle", stdout=log, stderr=subprocess.STDOUT, check=True, env=environment)
-    return run_dir
+    return run_bundle(args.work, name, ["train", config, *args.configs], {**common, **overrides}, done)
 
 
 def pretrain(args: argparse.Namespace, method: str, fraction: float, seed: int) -> tuple[str, float]:
@@ -69,7 +53,7 @@ def pretrain(args: argparse.Namespace, method: str, fraction: float, seed: int) 
             overrides["init_checkpoint"] = start
         overrides |= pairs(getattr(args, f"{kind}_set"))
         # The report is the last thing a stage writes.
-        run_dir = run_stage(args, name, [f"configs/{CONFIG_OF[kind]}"], overrides, "report.html")
+        run_dir = run_stage(args, name, CONFIG_OF[kind], overrides, "report.html")
         start = str((run_dir / "model.pt").resolve())
         seconds += training_seconds(run_dir)
     return start, seconds
@@ -81,12 +65,11 @@ def run_cell(args: argparse.Namespace, method: str, fraction: float, seed: int) 
     overrides = {"seed": seed, "label_fraction": fraction, **pairs(args.set)}
     if start:
         overrides["init_checkpoint"] = start
-    config = "train_supervised.json" if args.objective == "supervised" else f"{args.objective}.json"
+    config = "train_supervised" if args.objective == "supervised" else args.objective
     name = f"{args.name}_train_{args.objective}_{method}_{fraction:g}_seed{seed}"
-    run_dir = run_stage(args, name, [f"configs/{config}"], overrides, "test_metrics.json")
+    run_dir = run_stage(args, name, config, overrides, "test_metrics.json")
     metrics = json.loads((run_dir / "test_metrics.json").read_text())
     manifest = json.loads((run_dir / "manifest.json").read_text())
-    machine = json.loads((run_dir / "environment.json").read_text())["machine"]
     row = cell_key(args, method, fraction, seed) | {
         "labelled_groups": len({one["group"] for one in manifest["files"] if one["section"] == "training"}),
         "labelled_images": manifest["counts"]["training"]["labelled"],
@@ -97,7 +80,7 @@ def run_cell(args: argparse.Namespace, method: str, fraction: float, seed: int) 
             row[f"{which}_{figure}"] = "" if found["value"] is None else round(found["value"], 5)
     row |= {"best_epoch": metrics["best"]["epoch"], "pretraining_seconds": round(before, 1)}
     row |= {"training_seconds": training_seconds(run_dir)}
-    return row | {"machine": f"{machine['processor']}, {machine['threads']} threads"}
+    return row | {"machine": machine_of(run_dir)}
 
 
 def cell_key(args: argparse.Namespace, method: str, fraction: float, seed: int) -> dict[str, Any]:
@@ -113,17 +96,6 @@ def cell_key(args: argparse.Namespace, method: str, fraction: float, seed: int) 
         "local_settings": " ".join(args.local_set),
         "global_settings": " ".join(args.global_set),
     }
-
-
-def pairs(settings: list[str]) -> dict[str, str]:
-    """ID=VALUE texts as a mapping."""
-    return {key: value for key, _, value in (one.partition("=") for one in settings)}
-
-
-def training_seconds(run_dir: Path) -> float:
-    """Seconds of the training loop, of all parts of a resumed run."""
-    with (run_dir / "metrics.csv").open(newline="") as file:
-        return float(list(csv.DictReader(file))[-1]["seconds"])
 
 
 def main() -> None:
@@ -149,8 +121,7 @@ def main() -> None:
     for seed in args.seeds:
         for fraction in args.fractions:
             for method in args.methods:
-                key = {name: str(value) for name, value in cell_key(args, method, fraction, seed).items()}
-                if any(all(str(row[name]) == value for name, value in key.items()) for row in rows):
+                if is_there(rows, cell_key(args, method, fraction, seed)):
                     continue
                 rows.append(run_cell(args, method, fraction, seed))
                 write(rows, path)

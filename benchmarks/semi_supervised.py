@@ -10,31 +10,20 @@ benchmarks/results/semi_supervised_<name>.csv (one row a cell) and prints the ta
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from bundle_run import ROOT, kept_rows, machine_of, pairs, run_bundle, training_seconds, write
+
 METHODS = ("supervised", "weak_to_strong", "mean_teacher", "less_net")
 #: overrides that a method's own config file holds beside its name
-CONFIG_OF = {"supervised": "train_supervised.json"}
+CONFIG_OF = {"supervised": "train_supervised"}
 FIGURES = (
     "dice", "iou", "dice_pooled", "iou_pooled", "miou", "mrecall", "recall_pooled", "precision_pooled",
     "false_positive_frames", "hd95", "surface_dice", "ece", "ece_scaled",
 )  # fmt: skip
-
-
-def kept_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of an earlier call; the committed CSV, not the run directories, says what is finished."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def is_cell(row: dict[str, Any], args: argparse.Namespace, method: str, seed: int) -> bool:
@@ -53,36 +42,20 @@ def is_cell(row: dict[str, Any], args: argparse.Namespace, method: str, seed: in
 def run_cell(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
     """Train and test one method with one seed, or read the finished run; returns its row."""
     name = f"{args.name}_{method}_labels{args.label_fraction:g}_seed{seed}"
-    run_dir = args.work / name
-    if not (run_dir / "test_metrics.json").is_file():
-        files = ["configs/train.json", f"configs/{CONFIG_OF.get(method, method + '.json')}"]
-        overrides = {
-            "dataset_dir": args.data.resolve(),
-            "encoder_weights": args.weights.resolve() if args.weights else "none",
-            "output_dir": args.work.resolve(),
-            "run_name": name,
-            "label_fraction": args.label_fraction,
-            "seed": seed,
-            "image_size": args.image_size,
-            "max_epochs": args.epochs,
-            "iterations_per_epoch": args.iterations,
-            "unsupervised_start": args.unsupervised_start,
-            "unsupervised_rampup": args.unsupervised_rampup,
-        }
-        command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", json.dumps(files)]
-        for key, value in overrides.items():
-            command += [f"--{key}", str(value)]
-        for extra in args.set:
-            key, _, value = extra.partition("=")
-            command += [f"--{key}", value]
-        run_dir.mkdir(parents=True, exist_ok=True)
-        run_dir.rmdir() if not any(run_dir.iterdir()) else None
-        with (args.work / f"{name}.log").open("a") as log:
-            # Threads that soon stop spinning: on a shared machine, long spinning costs up to ten times the time.
-            environment = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "30000", **os.environ}
-            subprocess.run(
-                command, cwd=ROOT / "bundle", stdout=log, stderr=subprocess.STDOUT, check=True, env=environment
-            )
+    overrides = {
+        "dataset_dir": args.data.resolve(),
+        "encoder_weights": args.weights.resolve() if args.weights else "none",
+        "label_fraction": args.label_fraction,
+        "seed": seed,
+        "image_size": args.image_size,
+        "max_epochs": args.epochs,
+        "iterations_per_epoch": args.iterations,
+        "unsupervised_start": args.unsupervised_start,
+        "unsupervised_rampup": args.unsupervised_rampup,
+        **pairs(args.set),
+    }
+    configs = ["train", CONFIG_OF.get(method, method)]
+    run_dir = run_bundle(args.work, name, configs, overrides, "test_metrics.json")
     return row_of(run_dir, args, method, seed)
 
 
@@ -91,8 +64,6 @@ def row_of(run_dir: Path, args: argparse.Namespace, method: str, seed: int) -> d
     metrics = json.loads((run_dir / "test_metrics.json").read_text())
     environment = json.loads((run_dir / "environment.json").read_text())
     manifest = json.loads((run_dir / "manifest.json").read_text())
-    with (run_dir / "metrics.csv").open() as file:
-        seconds = float(list(csv.DictReader(file))[-1]["seconds"])
     row: dict[str, Any] = {
         "data": args.name,
         "method": method,
@@ -110,19 +81,8 @@ def row_of(run_dir: Path, args: argparse.Namespace, method: str, seed: int) -> d
         for figure in FIGURES:
             value = metrics[which]["figures"][figure]["value"]
             row[f"{which}_{figure}"] = "" if value is None else round(value, 5)
-    row |= {"best_epoch": metrics["best"]["epoch"], "training_seconds": seconds}
-    return row | {"machine": f"{environment['machine']['processor']}, {environment['machine']['threads']} threads"}
-
-
-def write(rows: list[dict[str, Any]], path: Path) -> None:
-    """Rows as CSV, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(temporary, path)
+    row |= {"best_epoch": metrics["best"]["epoch"], "training_seconds": training_seconds(run_dir)}
+    return row | {"machine": machine_of(run_dir)}
 
 
 def table(rows: list[dict[str, Any]], which: str = "best") -> str:

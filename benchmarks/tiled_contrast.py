@@ -26,7 +26,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bundle"))
 
-from semi_supervised import write  # noqa: E402
+from bundle_run import write  # noqa: E402
 
 from scripts.engines.run_directory import processor  # noqa: E402
 from scripts.losses.tiled_contrast import TILE_MIB, supervised_contrast  # noqa: E402

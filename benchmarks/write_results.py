@@ -149,6 +149,58 @@ def contrastive_cells(rows: Rows) -> str:
     return markdown(header, [[PRETRAINING[row["method"]], *(row[name] for name in names)] for row in rows])
 
 
+STARTS = {"imagenet": "ImageNet", "simclr": "+ SimCLR", "supcon": "+ SupCon", "semise": "+ SEMISE"}
+OF_GRADES = {
+    "macro_f1": "macro F1",
+    "macro_recall": "macro recall",
+    "maee": "MAEE",
+    "kappa": "kappa",
+    "spearman": "Spearman",
+}
+
+
+def severity_grades(rows: Rows) -> str:
+    """Figures of grading by mode, share of grades and start: mean and sd over seeds."""
+    body = []
+    for mode in dict.fromkeys(row["mode"] for row in rows):
+        for share in sorted({float(row["label_fraction"]) for row in rows}, reverse=True):
+            for start, title in STARTS.items():
+                own = [
+                    row
+                    for row in rows
+                    if (row["mode"], row["start"]) == (mode, start) and float(row["label_fraction"]) == share
+                ]
+                if own:
+                    cells = [_mean_and_spread([row[name] for row in own], name) for name in OF_GRADES]
+                    body.append([mode, f"{share:.0%}", title, str(len(own)), *cells])
+    return markdown(["", "grades", "start", "seeds", *OF_GRADES.values()], body)
+
+
+def severity_alpha(rows: Rows) -> str:
+    """Figures of grading by alpha: mean and sd over seeds."""
+    body = []
+    for mode in dict.fromkeys(row["mode"] for row in rows):
+        for alpha in sorted({float(row["alpha"]) for row in rows}):
+            own = [row for row in rows if row["mode"] == mode and float(row["alpha"]) == alpha]
+            if own:
+                cells = [_mean_and_spread([row[name] for row in own], name) for name in OF_GRADES]
+                body.append([mode, f"{alpha:g}", str(len(own)), *cells])
+    return markdown(["", "alpha", "seeds", *OF_GRADES.values()], body)
+
+
+def severity_segmentation(rows: Rows) -> str:
+    """Dice and IoU by data set and start: mean and sd over seeds."""
+    figures = {"dice": "Dice", "iou": "IoU", "dice_pooled": "Dice, pooled", "iou_pooled": "IoU, pooled"}
+    body = []
+    for data in dict.fromkeys(row["data"] for row in rows):
+        for start, title in STARTS.items():
+            own = [row for row in rows if (row["data"], row["start"]) == (data, start)]
+            if own:
+                cells = [_mean_and_spread([row[name] for row in own], name) for name in figures]
+                body.append([data, title, str(len(own)), *cells])
+    return markdown(["data", "start", "seeds", *figures.values()], body)
+
+
 def _mean_and_spread(values: list[str], name: str) -> str:
     numbers = [float(value) for value in values if value]
     if not numbers:
@@ -180,6 +232,9 @@ TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "contrast kvasir": ("contrastive_pretraining_kvasir.csv", contrastive),
     "contrast kvasir cells": ("contrastive_pretraining_kvasir.csv", contrastive_cells),
     "tiled contrast": ("tiled_contrast.csv", plain),
+    "severity grades": ("severity_grade.csv", severity_grades),
+    "severity alpha": ("severity_alpha.csv", severity_alpha),
+    "severity segmentation": ("severity_segment.csv", severity_segmentation),
     "label server": ("label_server.csv", plain),
 }
 
