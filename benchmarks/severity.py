@@ -36,7 +36,7 @@ EDGES = [0.02, 0.06]
 
 
 def graded_table(data: Path, work: Path) -> Path:
-    """severity.csv of dr_grade: grades 0 to 4 (5, advanced eye disease, is beyond the scale and counts as 4), patients."""
+    """severity.csv of dr_grade: grades 0 to 4 (5, advanced eye disease, is beyond the scale, counts as 4), patients."""
     with (data / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     lines = ["file,severity,patient"]
