@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import subprocess
@@ -22,8 +23,10 @@ def run_bundle(work: Path, name: str, configs: Sequence[str], overrides: Mapping
         overrides: {id: value}; without output_dir and run_name.
 
     Returns:
-        the run directory.
+        the run directory; its name ends in a hash of configs and overrides, so that other settings make another run.
     """
+    settings = json.dumps([list(configs), {key: str(value) for key, value in overrides.items()}], sort_keys=True)
+    name = f"{name}_{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
     run_dir = work / name
     if (run_dir / done).is_file():
         return run_dir

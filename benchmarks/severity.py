@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle_run import ROOT, figures_of, is_there, kept_rows, machine_of, pairs, run_bundle, training_seconds, write
+from plot_severity_alpha import main as plot_alpha
 from write_results import severity_alpha, severity_grades, severity_segmentation
 
 STARTS = ("imagenet", "simclr", "supcon", "semise")
@@ -41,7 +42,7 @@ def graded_table(data: Path, work: Path) -> Path:
         rows = list(csv.DictReader(file))
     lines = ["file,severity,patient"]
     for row in rows:
-        patient = re.sub(r"_[LR]\..*$", "", row["source_file"])
+        patient = re.sub(r"[_-][LR]\..*$", "", row["source_file"])
         lines.append(f"{row['file']},{min(4, int(row['dr_grade_0to4_5ADED']))},{patient}")
     work.mkdir(parents=True, exist_ok=True)
     path = work / "dr_grade.csv"
@@ -63,6 +64,8 @@ def pretrain(
         "objective": start,
         "label_fraction": fraction,
         "seed": seed,
+        # As many pictures a step for every start; without ungraded ones beside them they are all graded.
+        "labeled_batch_size": 32 if fraction == 1.0 else 16,
         **more,
         **pairs(args.pretrain_set),
     }
@@ -205,6 +208,8 @@ def main() -> None:
             {name: rows[-1].get(name) for name in (*key, "kappa", "macro_f1", "dice") if rows[-1].get(name)}, flush=True
         )
     print(table([{name: str(value) for name, value in row.items()} for row in rows]))
+    if args.what == "alpha" and not args.tag:
+        plot_alpha()
 
 
 if __name__ == "__main__":

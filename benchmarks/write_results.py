@@ -161,6 +161,7 @@ OF_GRADES = {
 
 def severity_grades(rows: Rows) -> str:
     """Figures of grading by mode, share of grades and start: mean and sd over seeds."""
+    _of_one_setting(rows)
     body = []
     for mode in dict.fromkeys(row["mode"] for row in rows):
         for share in sorted({float(row["label_fraction"]) for row in rows}, reverse=True):
@@ -178,6 +179,7 @@ def severity_grades(rows: Rows) -> str:
 
 def severity_alpha(rows: Rows) -> str:
     """Figures of grading by alpha: mean and sd over seeds."""
+    _of_one_setting(rows)
     body = []
     for mode in dict.fromkeys(row["mode"] for row in rows):
         for alpha in sorted({float(row["alpha"]) for row in rows}):
@@ -190,6 +192,7 @@ def severity_alpha(rows: Rows) -> str:
 
 def severity_segmentation(rows: Rows) -> str:
     """Dice and IoU by data set and start: mean and sd over seeds."""
+    _of_one_setting(rows)
     figures = {"dice": "Dice", "iou": "IoU", "dice_pooled": "Dice, pooled", "iou_pooled": "IoU, pooled"}
     body = []
     for data in dict.fromkeys(row["data"] for row in rows):
@@ -199,6 +202,13 @@ def severity_segmentation(rows: Rows) -> str:
                 cells = [_mean_and_spread([row[name] for row in own], name) for name in figures]
                 body.append([data, title, str(len(own)), *cells])
     return markdown(["data", "start", "seeds", *figures.values()], body)
+
+
+def _of_one_setting(rows: Rows) -> None:
+    """Seeds are averaged, settings are not: rows of trials go into a CSV of their own (--tag)."""
+    found = {(row["image_size"], row["pretrain_settings"], row["settings"]) for row in rows}
+    if len(found) > 1:
+        raise ValueError(f"the rows are of {len(found)} settings, expected one: {sorted(found)}")
 
 
 def _mean_and_spread(values: list[str], name: str) -> str:
@@ -250,6 +260,8 @@ def main() -> None:
             rows = list(csv.DictReader(stream))
         pattern = re.compile(rf"(<!-- table {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
         table = make(rows)
+        if not pattern.search(text):
+            raise ValueError(f"{DOCUMENT}: no <!-- table {name} --> for {path.name}; expected one, with <!-- end -->")
         text = pattern.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
     DOCUMENT.write_text(text)
 

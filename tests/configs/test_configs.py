@@ -45,7 +45,7 @@ OWN = {
     "evaluate_severity": {"checkpoint", "evaluation_dir", "evaluating"},
     "inference_severity": {
         *("checkpoint", "score", "frames", "frames_batch_size", "frames_dataset", "frames_dataloader", "predicting"),
-        *("classifier", "embedder", "projection_channels"),
+        "projection_channels",
     },
 }  # fmt: skip
 REQUIRED = (

@@ -134,6 +134,68 @@ def test_the_same_pictures_are_held_back_as_for_segmentation(tmp_path: Path) -> 
             assert [item["file"] for item in graded[name]] == [item["file"] for item in masked[name]]
 
 
+def test_rows_are_named_as_below_images(tmp_path: Path) -> None:
+    """Sub-folders by eye, one patient in both, and an unlabelled picture of the same name."""
+    root = tmp_path / "by_eye"
+    rows = ["file,severity,patient"]
+    for patient in range(9):
+        for eye in ("left", "right"):
+            picture(root / "images" / eye / f"p{patient}.png", 2 * patient + (eye == "left"))
+            rows.append(f"{eye}/p{patient},{patient % 3},patient {patient}")
+    picture(root / "unlabeled" / "p0.png", 100)
+    (root / "severity.csv").write_text("\n".join(rows))
+    found = build_graded_lists(root, grades=GRADES, split=(0.4, 0.3, 0.3))
+    items = [item for items in found.values() for item in items]
+    assert len(items) == 19 and [item["file"] for item in found["unlabeled"]] == ["unlabeled/p0.png"]
+    for item in items:
+        if item["file"].startswith("images/"):
+            patient = Path(item["file"]).stem[1:]
+            assert (item["group"], item["severity"]) == (f"patient {patient}", int(patient) % 3)
+
+
+def test_a_bare_name_is_of_a_picture_in_images(graded: Callable[..., Path]) -> None:
+    root = graded()
+    picture(root / "unlabeled" / "p00_L.png", 100)
+    found = build_graded_lists(root, split=SPLIT)
+    assert [item["file"] for item in found["unlabeled"]] == ["unlabeled/p00_L.png"]
+    assert sum("severity" in item for items in found.values() for item in items) == 24
+
+
+def test_a_datalist_and_a_table_are_one_too_many(graded: Callable[..., Path], tmp_path: Path) -> None:
+    root = graded()
+    (tmp_path / "list.json").write_text(json.dumps({"training": [{"image": "graded/images/p00_L.png", "severity": 1}]}))
+    with pytest.raises(DatasetError, match="severities of its own, and severity_table .* is given; remove one"):
+        build_graded_lists(tmp_path / "list.json", root / "severity.csv")
+
+
+def test_one_patient_has_nobody_to_be_compared_with(graded: Callable[..., Path]) -> None:
+    root = graded(["0", "1", "2"])
+    (root / "severity.csv").write_text(
+        (root / "severity.csv").read_text().replace("patient 1", "patient 0").replace("patient 2", "patient 0")
+    )
+    with pytest.raises(DatasetError, match="all 6 graded pictures are of one patient"):
+        build_graded_lists(root)
+
+
+def test_without_grades_in_use_all_pictures_are_one_pool(graded: Callable[..., Path]) -> None:
+    root = graded(["0", "1", "2"] * 4 + ["", ""])
+    few, all_of_them = (build_graded_lists(root, needs="pictures", split=SPLIT, label_fraction=f) for f in (0.5, 1.0))
+    assert [item["file"] for item in few["training"]] == [item["file"] for item in all_of_them["training"]]
+    assert len(few["training"]) == 16 and not few["unlabeled"]
+    assert few["test"] == build_graded_lists(root, split=SPLIT)["test"], "and test is held back as ever"
+
+
+def test_a_share_without_healthy_pictures_is_not_the_fault_of_the_data(graded: Callable[..., Path]) -> None:
+    root = graded(["0"] + ["1", "2"] * 6)
+    for seed in range(20):
+        try:
+            build_graded_lists(root, split=(0.2, 0.4, 0.4), seed=seed)
+        except DatasetError as error:
+            assert "no picture in training is healthy" in str(error) and "raise label_fraction or" in str(error)
+            return
+    pytest.fail("the one healthy patient was in training for all seeds")
+
+
 def test_pictures_alone_need_no_grade(graded: Callable[..., Path]) -> None:
     root = graded([""] * 3)
     (root / "severity.csv").unlink()
@@ -147,7 +209,11 @@ def test_pictures_alone_need_no_grade(graded: Callable[..., Path]) -> None:
     ("severities", "options", "message"),
     [
         (["1"] * 6, {}, "all 12 graded pictures have the severity 1; expected at least two"),
-        (["1", "2"] * 3, {}, "no picture is healthy: the severities are 1 to 2, 0 is missing; add pictures without"),
+        (
+            ["1", "2"] * 3,
+            {},
+            "no picture is healthy: the severities are 1 to 2, 0 is missing, and severity is measured",
+        ),
         (["0", "2"] * 3, {"grades": GRADES}, r"no picture has the grade 1 \(mild\)"),
         (["0", "1"] * 3 + ["2"], {"grades": GRADES}, r"the grade 2 \(severe\) has pictures of fewer than two patients"),
         (["0", "1", "3"] * 3, {"grades": GRADES}, r"6 pictures have a severity that is no grade .*0 to 2"),
@@ -162,11 +228,13 @@ def test_bad_grades(graded: Callable[..., Path], severities: list[str], options:
         build_graded_lists(graded(severities), **options)
 
 
-def test_ungraded_only(graded: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("with_table", [True, False])
+def test_ungraded_only(graded: Callable[..., Path], with_table: bool) -> None:
     root = graded([""] * 3)
-    (root / "severity.csv").unlink()
+    if not with_table:
+        (root / "severity.csv").unlink()
     for needs in ("order", "grades"):
-        with pytest.raises(DatasetError, match=r"none of 0 pictures is graded; give each picture a `severity`"):
+        with pytest.raises(DatasetError, match=r"none of 6 pictures is graded; give each picture a `severity`"):
             build_graded_lists(root, needs=needs)
 
 
@@ -180,4 +248,6 @@ def test_a_share_that_loses_a_grade_says_so(graded: Callable[..., Path], tmp_pat
     found = build_graded_lists(root, grades=GRADES, split=SPLIT, label_fraction=0.25, manifest_path=manifest)
     missing = {0, 1, 2} - {item["severity"] for item in found["training"]}
     assert missing == {2}, "or this test tests nothing"
-    assert read_manifest(manifest)["warnings"] == ["label_fraction 0.25 leaves no training picture of the grade severe"]
+    assert read_manifest(manifest)["warnings"] == [
+        "no picture of the grade severe in training", "no picture of the grade severe in test",
+    ]  # fmt: skip

@@ -69,7 +69,7 @@ def make_trainer(network: TinyEmbedder, epochs: int = 2, objective: Any = None, 
         "lr_scheduler": warmup_poly(optimizer, 20, warmup=2),
         "objective": objective or build_severity_objective("semise"),
         "views": view(horizontal_flip=0.5, brightness=0.4),
-        "discrimination_epochs": 1,
+        "discrimination_epochs": min(1, epochs - 1),
     }
     return SeverityTrainer(**(settings | changes))
 
@@ -109,6 +109,8 @@ def test_pretraining_equals_a_bare_loop_to_the_last_bit() -> None:
 class Spy(nn.Module):
     """Keeps what it is asked."""
 
+    orders = True
+
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[GradedViews] = []
@@ -139,6 +141,13 @@ def test_phases_patients_and_reference() -> None:
     assert network.remembered == [4, 4, 4], "both views of two healthy pictures"
     assert not spy.seen[0].reference.requires_grad and spy.seen[0].reference.any()
     assert torch.equal(spy.seen[-1].reference, network.healthy)
+
+
+def test_without_an_order_no_healthy_picture_is_remembered() -> None:
+    network = make_network()
+    for name in ("simclr", "supcon"):
+        make_trainer(network, 1, build_severity_objective(name)).run()
+    assert network.remembered == [] and not network.healthy.any()
 
 
 def test_an_image_as_reference() -> None:
@@ -197,7 +206,7 @@ def test_it_resumes_exactly(tmp_path: Path) -> None:
     [
         ({"train_data_loader": None}, "no pictures to pretrain on"),
         ({"reference": "median"}, "reference is 'median'; expected 'mean' or 'image'"),
-        ({"discrimination_epochs": 3}, "discrimination_epochs is 3; expected 0 to 2"),
+        ({"discrimination_epochs": 3}, "discrimination_epochs is 3; expected 0 to 1"),
     ],
 )
 def test_bad_options(changes: dict[str, Any], message: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from graded_pictures import write_severities
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
@@ -59,6 +60,24 @@ def frames_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "frames"
     write_frames(folder, 16, labelled=True)
     write_frames(folder, 6, labelled=False, first=16)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def graded_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 graded pictures of 12 patients, the redder the more severe, and 4 that are not graded. Read only."""
+    folder = tmp_path_factory.mktemp("data") / "graded"
+    (folder / "images").mkdir(parents=True)
+    severities = {}
+    for number in range(28):
+        random = np.random.default_rng(number)
+        patient, severity = number // 2, (number // 2) % 3
+        picture = np.array([150, 130 - 50 * severity, 110 - 40 * severity]) + random.integers(-20, 20, (64, 72, 3))
+        name = f"p{patient:02d}_{'LR'[number % 2]}.png"
+        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / "images" / name)
+        if patient < 12:
+            severities[name] = severity
+    write_severities(folder, severities)
     return folder
 
 

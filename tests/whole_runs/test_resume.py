@@ -57,20 +57,31 @@ def same(first: Any, second: Any) -> bool:
     return first == second
 
 
+@pytest.mark.parametrize(
+    ("layers", "data", "own"),
+    [
+        (
+            ["train", "weak_to_strong"], "frames_dir",
+            {"val_interval": 2, "objective_options": {"weighting": "softmatch"}, "learning_rate": 0.002},
+        ),
+        (
+            ["train", "severity", "pretrain_severity"], "graded_dir",
+            {"reference": "image", "discrimination_epochs": 2, "labeled_batch_size": 6, "learning_rate": 0.002},
+        ),
+    ],
+)  # fmt: skip
 def test_a_killed_run_ends_as_an_unbroken_one(
-    run_config: Any, tiny: dict[str, Any], frames_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    layers: list[str], data: str, own: dict[str, Any], request: pytest.FixtureRequest, run_config: Any,
+    tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
-    options = tiny | {
-        "max_epochs": EPOCHS, "dataset_dir": str(frames_dir), "val_interval": 2,
-        "objective_options": {"weighting": "softmatch"},
-    }  # fmt: skip
+    taken = {name: value for name, value in tiny.items() if "severity" not in layers or "unsupervised" not in name}
+    options = taken | own | {"max_epochs": EPOCHS, "dataset_dir": str(request.getfixturevalue(data))}
     for name in ("broken", "unbroken"):
         (tmp_path / name).mkdir()
     broken, unbroken = (
         options | {"output_dir": str(tmp_path / name), "run_name": "r"} for name in ("broken", "unbroken")
     )
-    layers = ["train", "weak_to_strong"]
     start_and_kill(layers, broken, tmp_path / "broken" / "r", after=3)
     stopped = torch.load(tmp_path / "broken" / "r" / "last.pt", weights_only=True)["epoch"]
     assert 1 <= stopped < EPOCHS, "killed in the middle"

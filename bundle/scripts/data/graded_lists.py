@@ -15,13 +15,14 @@ from scripts.data.layouts import Item, read_dataset
 from scripts.data.manifest import write_manifest
 from scripts.data.processes import rank
 from scripts.data.sections import check_shares, divide, unlabeled_items, without, without_leaks
-from scripts.data.severities import TABLE, Needs, add_severities, area_severities, check_severities, missing_in_subset
+from scripts.data.severities import TABLE, Needs, add_severities, area_severities, check_severities, missing_grades
 from scripts.data.splits import PARTS
 from scripts.io.mask_reader import ValueMap
 
 logger = logging.getLogger(__name__)
 
 MOST_GRADES = 10  # different severities; more are spread over the sections as healthy and not
+OTHER_SHARES = "raise label_fraction or the first share of split, or take another seed"
 AREA = "no picture is graded: severity is the share of the picture that is lesion, 0 = healthy"
 
 
@@ -58,7 +59,9 @@ def build_graded_lists(
     check_shares(split, label_fraction)
     root, sample = dataset_root(dataset_dir, sample_dir)
     thinning = {"frames_per_second": video_frames_per_second, "near_duplicate": near_duplicate}
-    found, source = add_severities(read_dataset(root, masks_needed=False), _table(root, severity_table))
+    found, source = add_severities(
+        read_dataset(root, masks_needed=False), _table(root, severity_table), bool(severity_table)
+    )
     found = expand_media(found, **thinning)
     by_area = not source and any("label" in item for item in found["pool"])
     told = "label" if by_area else "severity"
@@ -66,7 +69,8 @@ def build_graded_lists(
     graded = [item for item in [*found["pool"], *found.get("unlabeled", [])] if told in item]
     ungraded = unlabeled_items(found, told, unlabeled_data, root, thinning)
     given = {name: found[name] for name in ("validation", "test") if found.get(name)}
-    _check_given(given, told)
+    if needs != "pictures":
+        _check_given(given, told)
     every = [*graded, *(item for items in given.values() for item in items), *ungraded]
     report = check_files(every if by_area else [without(item, "label") for item in every], value_map)
     warnings = list(report.warnings)
@@ -78,17 +82,23 @@ def build_graded_lists(
     else:
         logger.info("severity is from %s", source or "nowhere: no picture is graded")
 
-    if needs == "pictures" and not graded:
-        others = [item for item in ungraded if item not in found["pool"]]
-        divided = {"training": found["pool"], "unlabeled": others, "validation": [], "test": []}
-    else:
-        # The whole pool first: what the data lack is another fault than what a small share of the labels lacks.
-        check_severities([*graded, *(item for items in given.values() for item in items)], needs, grades)
+    # The whole pool first: what the data lack is another fault than what a small share of them lacks.
+    every = [*graded, *(item for items in given.values() for item in items), *ungraded]
+    check_severities(every, needs, grades)
+    if graded:
         # By the area of masks the split is that of build_datalists: a segmentation starts from what is learnt here.
         strata = _diseased if by_area else _grade
         divided = divide(graded, given, ungraded, "severity", strata, split, label_fraction, seed)
-        check_severities(divided["training"], needs)
-        warnings += missing_in_subset(divided["training"], grades, label_fraction)
+    else:
+        others = [item for item in ungraded if item not in found["pool"]]
+        divided = {"training": found["pool"], "unlabeled": others, "validation": [], "test": [], **given}
+    if needs == "pictures":
+        # Who is graded makes no difference: the same pictures, in the same order, for any label_fraction.
+        pooled = sorted([*divided["training"], *divided["unlabeled"]], key=lambda item: (item["file"], item["image"]))
+        divided |= {"training": pooled, "unlabeled": []}
+    else:
+        check_severities(divided["training"], needs, among=" in training", cure=OTHER_SHARES)
+        warnings += missing_grades(divided, grades)
     if unlabeled_data is False:
         divided["unlabeled"] = []
     sections, left_out = without_leaks(

@@ -25,18 +25,18 @@ def read_groups(path: Path, files: Sequence[str], folder: str) -> dict[str, str]
     extension. A picture without a row is a group of its own (logged), and so is absent from the result.
     Raises DatasetError: no such columns, an empty field, a file in two groups, or not one row that fits a picture.
     """
-    return match_rows(path, read_column(path, GROUP_COLUMNS), files, folder, "group", "each is its own group")
+    rows = read_column(path, GROUP_COLUMNS)
+    found, used = find_rows(rows, files, folder)
+    check_rows(path, rows, used, files, folder)
+    if missing := [file for file in files if file not in found]:
+        logger.warning("%s: no group for %d pictures; each is its own group:%s", path, len(missing), listing(missing))
+    return found
 
 
-def match_rows(
-    path: Path, rows: Mapping[str, str], files: Sequence[str], folder: str, what: str, without: str
-) -> dict[str, str]:
-    """What the rows {name in the CSV: value} say of `files` (posix, relative to `folder`) -> {file: value}.
+def find_rows(rows: Mapping[str, str], files: Sequence[str], folder: str) -> tuple[dict[str, str], set[str]]:
+    """What the rows {name in the table: value} say of `files` (posix, relative to `folder`).
 
-    Args:
-        what: the value is. without: what becomes of pictures that have none; both for the log.
-
-    Raises DatasetError: not one row fits a picture.
+    Returns {file: value} of those that have a row, and the names of these rows without their suffix.
     """
     by_bare = {without_suffix(key): value for key, value in rows.items()}
     basenames = Counter(PurePosixPath(without_suffix(file)).name for file in files)
@@ -52,17 +52,19 @@ def match_rows(
                 found[file] = value
                 used.add(without_suffix(key))
                 break
-    if files and not found:
+    return found, used
+
+
+def check_rows(path: Path, rows: Mapping[str, str], used: set[str], files: Sequence[str], folder: str) -> None:
+    """Raise DatasetError when not one row fits a picture; log those that fit none."""
+    if files and not used:
         example = next(iter(rows), "")
         raise DatasetError(
             f"{path}: none of its {len(rows)} rows names a picture in {folder}/ (first row: {example!r}, first "
             f"picture: {files[0]!r}); write the file names as they are in the folder, or remove the file"
         )
-    if missing := [file for file in files if file not in found]:
-        logger.warning("%s: no %s for %d pictures; %s:%s", path, what, len(missing), without, listing(missing))
     if unused := [key for key in rows if without_suffix(key) not in used]:
         logger.warning("%s: %d rows name no picture in %s/:%s", path, len(unused), folder, listing(unused))
-    return found
 
 
 def read_column(path: Path, names: Sequence[str], optional: bool = False, empty: bool = False) -> dict[str, str]:

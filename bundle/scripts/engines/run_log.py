@@ -133,10 +133,12 @@ class ProgressBar:
         if engine.state.iteration % self.every or not isinstance(output, dict):
             return
         shown = {"loss": "loss", "sup": "loss_supervised", "unsup": "loss_unsupervised", "conf": "confident_share"}
-        shown["lesion"] = "lesion_share"
+        shown |= {"lesion": "lesion_share", "order": "order_share", "acc": "accuracy"}
         readings = {label: f"{float(output[name]):.3f}" for label, name in shown.items() if name in output}
-        if self.evaluator is not None and "val_dice" in self.evaluator.state.metrics:
-            readings["val_dice"] = f"{float(self.evaluator.state.metrics['val_dice']):.3f}"
+        if self.evaluator is not None:
+            state = self.evaluator.state
+            name = getattr(state, "key_metric_name", None) or "val_dice"
+            readings |= {name: f"{float(state.metrics[name]):.3f}"} if name in state.metrics else {}
         self.bar.set_postfix(readings, refresh=False)
 
     def _close(self, engine: Engine, error: BaseException | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,18 @@ from scripts.io.writers import ensure_writable
 
 logger = logging.getLogger(__name__)
 
-TABLE = "severity.csv"  # in the output folder
+TABLE = "severity_scores.csv"  # in the output folder; severity.csv is what a data set is told by
+
+
+def network_for(score: str, networks: Mapping[str, nn.Module]) -> nn.Module:
+    """The network that gives this score.
+
+    Raises:
+        ValueError: no such score.
+    """
+    if score not in networks:
+        raise ValueError(f"score is {score!r}; expected {' or '.join(networks)}.")
+    return networks[score]
 
 
 def write_severities(
@@ -29,7 +40,7 @@ def write_severities(
     inferer: Inferer,
     grades: Sequence[str] | None = None,
 ) -> Path:
-    """Run a network over pictures and frames, and write severity.csv, the most severe first.
+    """Run a network over pictures and frames, and write severity_scores.csv, the most severe first.
 
     Columns: file, frame, score; of a classifier also grade, its name, and the probability of each grade. A file that
     cannot be read is listed in failures.csv; the others are written.

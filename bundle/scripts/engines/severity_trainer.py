@@ -14,8 +14,7 @@ from torch.utils.data import DataLoader
 from scripts.engines.frame_trainer import FrameTrainer, IterationLoss
 from scripts.engines.streams import PairedStreams
 from scripts.losses.severity_objective import GradedViews
-from scripts.losses.severity_preference import healthy_distance
-from scripts.networks.severity import SeverityEmbedder
+from scripts.networks.severity import SeverityEmbedder, healthy_distance
 
 Reference = Literal["mean", "image"]
 
@@ -29,7 +28,8 @@ class SeverityTrainer(FrameTrainer):
         train_data_loader: stream_loader of {"image": (B, 3, H, W) uint8, "label": (B, 1) severity, "group", "file"}.
         network: SeverityEmbedder; its running mean of healthy embeddings is kept up.
         optimizer: over its parameters.
-        objective: GradedViews -> loss and readings, see scripts/losses/severity_objective.py.
+        objective: GradedViews -> loss and readings, see scripts/losses/severity_objective.py; if its ``orders`` is true
+            the network remembers healthy pictures.
         views: random view of a batch, drawn twice.
         unlabeled_data_loader: the same of pictures that are not graded; None = none.
         discrimination_epochs: of the first phase; the objective is told.
@@ -70,9 +70,10 @@ class SeverityTrainer(FrameTrainer):
             raise ValueError("There are no pictures to pretrain on: the training split is empty.")
         if reference not in ("mean", "image"):
             raise ValueError(f"reference is {reference!r}; expected 'mean' or 'image'.")
-        if not 0 <= discrimination_epochs <= max_epochs:
+        if not 0 <= discrimination_epochs < max_epochs:
             raise ValueError(
-                f"discrimination_epochs is {discrimination_epochs}; expected 0 to {max_epochs}, which is max_epochs."
+                f"discrimination_epochs is {discrimination_epochs}; expected 0 to {max_epochs - 1}: of max_epochs "
+                f"{max_epochs} some must be left for the second phase."
             )
         super().__init__(
             device=torch.device(device),
@@ -103,7 +104,9 @@ class SeverityTrainer(FrameTrainer):
             embedding = self.network(torch.cat([self.views(image).image for _ in range(2)])).float()
         first, second = embedding.chunk(2)
         healthy = embedding[(severity == 0).repeat(2)]
-        self.network.remember_healthy(healthy)
+        # Without an order that was learned, a checkpoint must not look as if it could score severity.
+        if getattr(self.loss_function, "orders", False):
+            self.network.remember_healthy(healthy)
         views = GradedViews(
             first=first,
             second=second,
@@ -126,6 +129,6 @@ def _order(embedding: Tensor, views: GradedViews) -> dict[str, Tensor]:
     """Share of the pairs of the batch in which the more severe picture is further from healthy; .5 = by chance."""
     distance = healthy_distance(embedding, views.reference)
     pairs = views.severity[:, None] > views.severity[None, :]
-    if not pairs.any():
+    if not pairs.any() or not views.reference.any():
         return {}
     return {"order_share": (distance[:, None] > distance[None, :])[pairs].float().mean()}

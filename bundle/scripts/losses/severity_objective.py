@@ -80,11 +80,14 @@ class SemiseObjective(nn.Module):
     Args:
         had: the first phase; "pair_margin" = PairMarginLoss over the graded pictures, "ntxent" = NT-Xent over all. The
             published text allows both readings.
-        margin: of PairMarginLoss. alpha, beta, temperature: of SemiseLoss.
+        margin, balanced: of PairMarginLoss. alpha, beta, temperature: of SemiseLoss.
 
     Raises:
         ValueError: another name for ``had``, options out of range.
     """
+
+    #: the distance from healthy becomes the severity
+    orders = True
 
     def __init__(
         self,
@@ -93,12 +96,13 @@ class SemiseObjective(nn.Module):
         alpha: float = 0.5,
         beta: float = 5.0,
         temperature: float = 0.5,
+        balanced: bool = True,
     ) -> None:
         super().__init__()
         if had not in ("pair_margin", "ntxent"):
             raise ValueError(f"had is {had!r}; expected 'pair_margin' or 'ntxent'.")
         self.had = had
-        self.pair_margin = PairMarginLoss(margin)
+        self.pair_margin = PairMarginLoss(margin, balanced)
         self.semise = SemiseLoss(alpha, beta, temperature)
 
     def forward(self, views: GradedViews) -> tuple[Tensor, dict[str, Tensor]]:

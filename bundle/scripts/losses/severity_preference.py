@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scripts.networks.severity import healthy_distance
+
 
 class SeverityPreferenceLoss(nn.Module):
     """Bradley-Terry model of which of two pictures is more severe (SEMISE, Tran et al., arXiv 2501.03848; ConPrO).
@@ -56,9 +58,3 @@ class SeverityPreferenceLoss(nn.Module):
             if not len(more):
                 return distance.sum() * 0.0
             return functional.softplus(-self.beta * (distance[more] - distance[less])).mean()
-
-
-def healthy_distance(embedding: Tensor, reference: Tensor) -> Tensor:
-    """Severity score of embeddings (B, C): the cosine distance from healthy (C,), 0..2, as (B,)."""
-    embedding = embedding if embedding.dtype == torch.float64 else embedding.float()
-    return 1.0 - functional.cosine_similarity(embedding, reference.to(embedding.dtype)[None], dim=1)

@@ -97,7 +97,13 @@ class SeverityEmbedder(PictureEncoder):
                 "the checkpoint knows no healthy picture, from which severity is measured: give the model.pt of a "
                 "pretrain_severity.json run whose data have pictures of severity 0"
             )
-        return (1.0 - functional.cosine_similarity(self(image).float(), self.healthy[None], dim=1))[:, None, None]
+        return healthy_distance(self(image), self.healthy)[:, None, None]
+
+
+def healthy_distance(embedding: Tensor, reference: Tensor) -> Tensor:
+    """Severity score of embeddings (B, C): the cosine distance from healthy (C,), 0..2, as (B,)."""
+    embedding = embedding if embedding.dtype == torch.float64 else embedding.float()
+    return 1.0 - functional.cosine_similarity(embedding, reference.to(embedding.dtype)[None], dim=1)
 
 
 class SeverityClassifier(PictureEncoder):

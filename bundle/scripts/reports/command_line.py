@@ -29,7 +29,7 @@ def given(run: RunFiles, names: tuple[str, ...]) -> list[str]:
         value = run.config.get(name)
         if value is None or value == "" or str(value).startswith(("$", "@")):
             continue
-        if name == "dataset_dir" and Path(value).exists():
+        if name in ("dataset_dir", "severity_table") and Path(value).exists():
             value = Path(value).resolve()
         options += [f"--{name}", _compact(value)]
     return options

@@ -9,7 +9,8 @@ from scripts.reports.command_line import RUN, Command, given, list_argument
 from scripts.reports.run_files import RunFiles
 
 LAYERS = ("train.json", "severity.json")
-DATA = ("dataset_dir", "severity_table", "label_fraction", "seed", "split", "grades", "image_size")
+DATA = ("dataset_dir", "severity_table", "label_fraction", "seed", "split", "value_map", "grades", "image_size")
+BACKBONE = "mobilenetv2_100"  # of network_def's preset
 
 
 def severity_commands(run: RunFiles, configs: Path) -> list[Command]:
@@ -32,6 +33,10 @@ def severity_commands(run: RunFiles, configs: Path) -> list[Command]:
             ),
         ]  # fmt: skip
     start = [*root, "--encoder_weights", model, *network]
+    # With the same seed and split a set of masks is divided as it was here: the encoder has not seen its test frames.
+    segment = ["--dataset_dir", "DATASET_WITH_MASKS", "--encoder_weights", model, *given(run, ("seed", "split"))]
+    backbone = run.config.get("backbone", BACKBONE)
+    segment += ["--network_def::backbone", backbone] if backbone != BACKBONE else []
     commands = [
         _command(
             "Train to grade from this encoder, on the same split (name the grades, healthy first):",
@@ -39,17 +44,16 @@ def severity_commands(run: RunFiles, configs: Path) -> list[Command]:
             [*start, *given(run, tuple(name for name in DATA if name != "grades")), "--grades", "['healthy','mild']"],
         ),
         Command(
-            "Train a segmentation from this encoder (put a data set with masks for the word in capitals; the backbone "
-            "must be that of network_def):",
-            f"{shlex.join(RUN)} --config_file {configs / 'train.json'} "
-            + shlex.join([*root, "--encoder_weights", model, "--dataset_dir", "DATASET_WITH_MASKS"]),
+            "Train a segmentation from this encoder, on a data set with masks (in the place of the word in capitals):",
+            f"{shlex.join(RUN)} --config_file {configs / 'train.json'} {shlex.join([*segment, *root])}",
         ),
     ]  # fmt: skip
     if run.config.get("objective") != "semise":
         return commands
     score = _command(
         "Score every picture of a folder by its distance from healthy (your own folders for the words in capitals):",
-        configs, ("inference_severity.json",), [*root, "--score", "distance", *weights, *folders],
+        configs, ("inference_severity.json",),
+        [*root, "--score", "distance", *weights, *given(run, ("projection_channels",)), *folders],
     )  # fmt: skip
     return [*commands, score]
 
