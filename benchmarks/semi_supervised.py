@@ -15,7 +15,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from bundle_run import ROOT, kept_rows, machine_of, pairs, run_bundle, training_seconds, write
+from bundle_run import ROOT, is_there, kept_rows, machine_of, pairs, run_bundle, training_seconds, write
 
 METHODS = ("supervised", "weak_to_strong", "mean_teacher", "less_net")
 #: overrides that a method's own config file holds beside its name
@@ -26,9 +26,9 @@ FIGURES = (
 )  # fmt: skip
 
 
-def is_cell(row: dict[str, Any], args: argparse.Namespace, method: str, seed: int) -> bool:
-    """True for the row of this very cell."""
-    wanted = {
+def cell_key(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
+    """What makes a cell the same as a row that is there already."""
+    return {
         "method": method,
         "seed": seed,
         "label_fraction": args.label_fraction,
@@ -36,7 +36,6 @@ def is_cell(row: dict[str, Any], args: argparse.Namespace, method: str, seed: in
         "image_size": args.image_size,
         "settings": " ".join(args.set),
     }
-    return all(str(row[key]) == str(value) for key, value in wanted.items())
 
 
 def run_cell(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
@@ -123,7 +122,7 @@ def main() -> None:
     rows = kept_rows(path)
     for seed in args.seeds:
         for method in args.methods:
-            if any(is_cell(row, args, method, seed) for row in rows):
+            if is_there(rows, cell_key(args, method, seed)):
                 continue
             rows.append(run_cell(args, method, seed))
             write(rows, path)

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from scripts.networks import SeverityEmbedder
+from scripts.reports.embedding_map import main_directions
 from scripts.reports.report import write_report
 from scripts.reports.severity import (
     confusion_chart,
     embedding_chart,
-    main_directions,
     score_chart,
     write_embedding_table,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from scripts.engines.frame_trainer import FrameTrainer, IterationLoss
@@ -38,7 +37,7 @@ class ContrastiveTrainer(FrameTrainer):
         views: random view of a batch, drawn twice.
         shared_view: level "pixels": random view of frames with their labels, drawn once, before the two. The border
             that it makes up takes no part. None = the frames as they are, as published.
-        lr_scheduler, precision, accumulation_steps: see FrameTrainer.
+        kwargs: lr_scheduler, precision, accumulation_steps, train_handlers and the rest, see FrameTrainer.
 
     Raises:
         ValueError: more than one process, nothing to train on, or a view that moves pixels in local contrast.
@@ -55,10 +54,6 @@ class ContrastiveTrainer(FrameTrainer):
         loss_function: Callable[[Tensor, Tensor], Tensor],
         views: nn.Module,
         shared_view: nn.Module | None = None,
-        lr_scheduler: LRScheduler | None = None,
-        precision: str = "auto",
-        accumulation_steps: int = 1,
-        train_handlers: Sequence | None = None,
         **kwargs: Any,
     ) -> None:
         together = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -87,10 +82,6 @@ class ContrastiveTrainer(FrameTrainer):
             optimizer=optimizer,
             loss_function=loss_function,
             bare_network=network.network,
-            lr_scheduler=lr_scheduler,
-            precision=precision,
-            accumulation_steps=accumulation_steps,
-            train_handlers=train_handlers,
             **kwargs,
         )
         self.views = views

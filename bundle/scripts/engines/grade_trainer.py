@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from scripts.engines.frame_trainer import FrameTrainer, IterationLoss
@@ -27,7 +26,7 @@ class GradeTrainer(FrameTrainer):
         optimizer: over its parameters.
         loss_function: of logits and grades (B,).
         views: random view of a batch.
-        lr_scheduler, precision, accumulation_steps: see FrameTrainer.
+        kwargs: lr_scheduler, precision, accumulation_steps, train_handlers and the rest, see FrameTrainer.
 
     Raises:
         ValueError: nothing to train on.
@@ -43,10 +42,6 @@ class GradeTrainer(FrameTrainer):
         optimizer: Optimizer,
         loss_function: Callable[[Tensor, Tensor], Tensor],
         views: nn.Module,
-        lr_scheduler: LRScheduler | None = None,
-        precision: str = "auto",
-        accumulation_steps: int = 1,
-        train_handlers: Sequence | None = None,
         **kwargs: Any,
     ) -> None:
         if train_data_loader is None:
@@ -59,10 +54,6 @@ class GradeTrainer(FrameTrainer):
             optimizer=optimizer,
             loss_function=loss_function,
             bare_network=network.module if isinstance(network, DistributedDataParallel) else network,
-            lr_scheduler=lr_scheduler,
-            precision=precision,
-            accumulation_steps=accumulation_steps,
-            train_handlers=train_handlers,
             **kwargs,
         )
         self.views = views

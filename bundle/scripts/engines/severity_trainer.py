@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from scripts.engines.frame_trainer import FrameTrainer, IterationLoss
@@ -35,7 +34,7 @@ class SeverityTrainer(FrameTrainer):
         discrimination_epochs: of the first phase; the objective is told.
         reference: what severity is measured from: the running "mean" of healthy embeddings, which is steadier, or the
             embedding of one healthy "image", drawn anew for each batch (the mean where the batch has none).
-        lr_scheduler, precision, accumulation_steps: see FrameTrainer.
+        kwargs: lr_scheduler, precision, accumulation_steps, train_handlers and the rest, see FrameTrainer.
 
     Raises:
         ValueError: more than one process, nothing to train on, options out of range.
@@ -54,10 +53,6 @@ class SeverityTrainer(FrameTrainer):
         unlabeled_data_loader: DataLoader | None = None,
         discrimination_epochs: int = 0,
         reference: Reference = "mean",
-        lr_scheduler: LRScheduler | None = None,
-        precision: str = "auto",
-        accumulation_steps: int = 1,
-        train_handlers: Sequence | None = None,
         **kwargs: Any,
     ) -> None:
         together = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -83,10 +78,6 @@ class SeverityTrainer(FrameTrainer):
             optimizer=optimizer,
             loss_function=objective,
             bare_network=network,
-            lr_scheduler=lr_scheduler,
-            precision=precision,
-            accumulation_steps=accumulation_steps,
-            train_handlers=train_handlers,
             **kwargs,
         )
         self.views = views

@@ -77,17 +77,22 @@ def principal_colours(embedding: Tensor) -> Tensor:
     """Embeddings (B, C, h, w) -> uint8 RGB (B, h, w, 3): their first three principal components over all of them."""
     batch, channels, height, width = embedding.shape
     vectors = embedding.permute(0, 2, 3, 1).reshape(-1, channels).double()
-    vectors = vectors - vectors.mean(dim=0)
-    # Exact, and the same at each call. Signs are arbitrary: the largest entry is made positive.
-    directions = torch.linalg.eigh(vectors.T @ vectors).eigenvectors[:, -3:].flip(1)
-    largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
-    found = vectors @ (directions * largest.sign())
+    found = main_directions(vectors, 3)
     low, high = torch.quantile(
         found[:: max(1, len(found) // 100_000)], torch.tensor([OUTER, 1 - OUTER]).double(), dim=0
     )
     scaled = ((found - low) / (high - low).clamp(min=1e-12)).clamp(0.0, 1.0)
     scaled = functional.pad(scaled, (0, 3 - scaled.shape[1]))  # fewer than three channels
     return (scaled * 255).round().to(torch.uint8).reshape(batch, height, width, 3)
+
+
+def main_directions(vectors: Tensor, count: int = 2) -> Tensor:
+    """Vectors (N, C) -> their first principal components (N, count), or (N, C) where C is less than that."""
+    centred = vectors - vectors.mean(dim=0)
+    # Exact, and the same at each call. Signs are arbitrary: the largest entry is made positive.
+    directions = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -count:].flip(1)
+    largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
+    return centred @ (directions * largest.sign())
 
 
 def _spread(dataset: Dataset, frames: int) -> list[dict[str, Tensor]]:

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from scripts.engines.run_directory import is_main_process
 from scripts.io.table import Table
 from scripts.networks.severity import SeverityEmbedder
+from scripts.reports.embedding_map import main_directions
 from scripts.reports.figures import BLUE, Chart, chart
 from scripts.reports.run_files import RunFiles
 
@@ -65,14 +66,6 @@ def write_embedding_table(run_dir: str | Path, network: nn.Module, dataset: Data
     table.write(target)
     logger.info("Embedding: %s", target)
     return target
-
-
-def main_directions(vectors: torch.Tensor) -> torch.Tensor:
-    """Vectors (N, C) -> their first two principal components (N, 2); signs make the largest entry positive."""
-    centred = vectors - vectors.mean(dim=0)
-    directions = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -2:].flip(1)
-    largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
-    return centred @ (directions * largest.sign())
 
 
 def embedding_chart(folder: Path, rows: Sequence[dict[str, Any]], of: str) -> Chart | None:
