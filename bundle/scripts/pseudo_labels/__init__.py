@@ -1,0 +1,1 @@
+"""Promptable segmenters and the mining of their masks."""
