@@ -19,6 +19,7 @@ from scripts.io.media import open_media
 
 logger = logging.getLogger(__name__)
 
+MASKS = ("label", "pseudo_label")  # keys of an item
 AFFINE_TOLERANCE = 1e-3  # mm, of each entry
 
 
@@ -39,14 +40,14 @@ def check_files(items: Sequence[dict[str, Any]], value_map: ValueMap | None = No
     another affine than their volume of intensities, ten by name.
     """
     images = map_files(fingerprint, (item["image"] for item in items), "checking images")
-    labels = [item["label"] for item in items if "label" in item]
+    labels = [item[key] for item in items for key in MASKS if key in item]
     masks = map_files(lambda path: _measure(path, value_map), labels, "checking masks")
     errors = [_text(path, found) for path, found in {**images, **masks}.items() if isinstance(found, Exception)]
-    for item in items:
-        image, mask = images[item["image"]], masks.get(item.get("label", ""))
+    for item, key in ((item, key) for item in items for key in MASKS if key in item):
+        image, mask = images[item["image"]], masks[item[key]]
         if isinstance(image, Fingerprint) and isinstance(mask, tuple) and mask[0] != (image.height, image.width):
             errors.append(
-                f"{item['label']}: the mask is {mask[0][1]}x{mask[0][0]} pixels (width x height), its image "
+                f"{item[key]}: the mask is {mask[0][1]}x{mask[0][0]} pixels (width x height), its image "
                 f"{item['image']} is {image.width}x{image.height}; export the mask at the image's size"
             )
     good = [item for item in items if isinstance(masks.get(item.get("label", "")), tuple)]

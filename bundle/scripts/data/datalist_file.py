@@ -24,14 +24,15 @@ _CURE = {
 def read_datalist(path: Path, masks_needed: bool = True) -> dict[str, list[dict[str, Any]]]:
     """Read {"training": [...], "validation"?, "test"?, "unlabeled"?} -> the same sections, "training" named "pool".
 
-    An entry is {"image", "label"?, "group"?, "severity"?}, or only the image's path. An image may be a video or DICOM
-    file (all its frames, without label or with a volume that labels each) or one frame of it, clip.mp4#12, whose group
-    is by default its file. Relative paths are resolved against the JSON's folder. An empty section counts as absent.
+    An entry is {"image", "label"?, "group"?, "severity"?}, or only the image's path; one of "unlabeled" may have a
+    "pseudo_label" (path of a mask that nobody drew) and its "weight" (0..1, by default 1). An image may be a video or
+    DICOM file (all its frames, without label or with a volume that labels each) or one frame of it, clip.mp4#12, whose
+    group is by default its file. Relative paths are resolved against the JSON's folder. An empty section counts as absent.
     Other top-level keys are ignored unless they hold entries: then it is a section under a wrong name.
 
     Raises DatasetError: not such a JSON; a section of another name (the nearest is named); every bad entry at once:
     no image, no such file, a label missing in validation or test (unless masks_needed is False), a label in unlabeled,
-    a severity that is no number.
+    a severity that is no number, a pseudo-label outside of unlabeled, a weight outside of 0..1.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -85,8 +86,9 @@ def _read_entry(entry: Any, where: str, root: Path, errors: list[str], masks_nee
         item["label"] = str(_resolve(root, label))
     elif section in ("validation", "test") and masks_needed:
         errors.append(f"{where}: {file} has no label; figures need one, move the entry to unlabeled")
-    for key in ("image", "label"):
-        if key in item and (reason := _unusable(item[key], key, item.get("label"))):
+    _read_pseudo_label(entry, item, where, root, errors)
+    for key in ("image", "label", "pseudo_label"):
+        if key in item and (reason := _unusable(item[key], key, item.get("label") or item.get("pseudo_label"))):
             errors.append(f"{where}: {item[key]}: {_CURE[reason]}")
     if entry.get("severity") is not None:
         try:
@@ -94,6 +96,23 @@ def _read_entry(entry: Any, where: str, root: Path, errors: list[str], masks_nee
         except (TypeError, ValueError):
             errors.append(f"{where}: severity is {entry['severity']!r}; expected a number")
     return item if len(errors) == before else None
+
+
+def _read_pseudo_label(entry: dict[str, Any], item: dict[str, Any], where: str, root: Path, errors: list[str]) -> None:
+    """Add "pseudo_label" and "weight" to the item, if the entry has them."""
+    found, weight = entry.get("pseudo_label"), entry.get("weight", 1.0)
+    if found is None:
+        return
+    if not isinstance(found, str) or not found:
+        errors.append(f"{where}: pseudo_label is {found!r}; expected the path of a mask")
+    elif not where.startswith("unlabeled"):
+        errors.append(
+            f"{where}: {item['file']} has a pseudo_label; those belong into unlabeled, a drawn mask is a label"
+        )
+    elif not isinstance(weight, (int, float)) or isinstance(weight, bool) or not 0 <= weight <= 1:
+        errors.append(f"{where}: weight is {weight!r}; expected a number in 0..1")
+    else:
+        item |= {"pseudo_label": str(_resolve(root, found)), "weight": float(weight)}
 
 
 def _resolve(root: Path, name: str) -> Path:
@@ -105,7 +124,7 @@ def _unusable(name: str, key: str, label: str | None) -> str | None:
     if not path.is_file():
         return "missing"
     suffix = path.suffix.lower()
-    if key == "label":
+    if key != "image":
         return "foreign" if suffix in VIDEO_SUFFIXES + DICOM_SUFFIXES else None
     many = frame is None and suffix in VIDEO_SUFFIXES
     return "frame" if many and label is not None and not is_volume(label) else None

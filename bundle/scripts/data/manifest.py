@@ -52,6 +52,7 @@ def write_manifest(
                 "label": Path(os.path.relpath(item["label"], root)).as_posix() if "label" in item else None,
                 "sha256": images[item["image"]],
                 "label_sha256": labels[item["label"]] if "label" in item else None,
+                **_pseudo_label(item, root),
                 **({"severity": item.get("severity")} if told == "severity" else {}),
             }
             for name, found in sections.items()
@@ -94,6 +95,18 @@ def count_sections(sections: Mapping[str, Sequence[dict[str, Any]]], told: str =
             "labelled": sum(told in item for item in items),
         }
         for name, items in sections.items()
+    }
+
+
+def _pseudo_label(item: dict[str, Any], root: Path) -> dict[str, Any]:
+    """A mask that nobody drew is named as such."""
+    if "pseudo_label" not in item:
+        return {}
+    path = item["pseudo_label"]
+    return {
+        "pseudo_label": Path(os.path.relpath(path, root)).as_posix(),
+        "pseudo_label_sha256": file_sha256(path),
+        "weight": item["weight"],
     }
 
 

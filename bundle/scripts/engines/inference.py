@@ -57,6 +57,24 @@ class AgreementIteration:
         return engine.state.output  # As the handlers of these events left it.
 
 
+class FlipAveragedIteration:
+    """MONAI's iteration_update: the network on the frame and on the mirrored frame, "pred" the mean of both.
+
+    "pred" are logits (B, C, H, W) whose softmax is the mean of the two probabilities.
+    """
+
+    def __call__(self, engine: Engine, batchdata: dict[str, Any]) -> Any:
+        """Batch of frames -> {"pred"}."""
+        image, _ = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
+        with engine.mode(engine.network):
+            plain = engine.inferer(image, engine.network).float().log_softmax(dim=1)
+            mirrored = engine.inferer(image.flip(-1), engine.network).float().flip(-1).log_softmax(dim=1)
+        engine.state.output = {Keys.PRED: torch.logaddexp(plain, mirrored)}  # a constant is nothing to softmax
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return engine.state.output
+
+
 class FrameDataset(Dataset):
     """Frames of which some may be broken: such a one becomes a black picture with its error beside it.
 

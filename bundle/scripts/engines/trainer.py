@@ -116,7 +116,9 @@ class SemiSupervisedTrainer(FrameTrainer):
             readings: dict[str, Tensor | float] = {"loss_supervised": supervised.detach()}
             total = supervised
             if weight > 0:
-                answer = self.objective(self.bare_network, self.teacher, self.pixels(unlabeled["image"]))
+                answer = self.objective(
+                    self.bare_network, self.teacher, self.pixels(unlabeled["image"]), **self._pseudo_labels(unlabeled)
+                )
                 total = supervised + weight * answer.loss
                 files += list(unlabeled.get("file", []))
                 readings |= {
@@ -125,6 +127,13 @@ class SemiSupervisedTrainer(FrameTrainer):
                 }
                 readings |= {"lesion_share": answer.lesion_share.detach(), **answer.terms}
         return IterationLoss(total, files, readings | {"unsupervised_weight": weight})
+
+    def _pseudo_labels(self, unlabeled: dict[str, Any]) -> dict[str, Tensor]:
+        """Masks (B, 1, H, W) and weights (B,) of the frames, where the objective is about them."""
+        if not self.objective.needs_pseudo_labels:
+            return {}
+        masks, weights = unlabeled["pseudo_label"], unlabeled["weight"]
+        return {"pseudo_label": masks.to(self.state.device), "weight": weights.to(self.state.device).float()}
 
     def after_step(self) -> None:
         """The teacher follows."""

@@ -14,6 +14,7 @@ from scripts.losses.mean_teacher import MeanTeacherObjective
 from scripts.losses.named import build_named
 from scripts.losses.objective import Objective, ObjectiveOutput
 from scripts.losses.pair_margin import PairMarginLoss
+from scripts.losses.pseudo_labels import PseudoLabelObjective
 from scripts.losses.semise import SemiseLoss
 from scripts.losses.severity_objective import GradedViews, build_severity_objective
 from scripts.losses.severity_preference import SeverityPreferenceLoss
@@ -27,6 +28,7 @@ OBJECTIVES: dict[str, type[Objective] | None] = {
     "less_net_published": LessNetPublishedObjective,
     "mean_teacher": MeanTeacherObjective,
     "weak_to_strong": WeakToStrongObjective,
+    "pseudo_labels": PseudoLabelObjective,
 }
 
 

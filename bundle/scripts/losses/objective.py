@@ -32,6 +32,8 @@ class Objective(nn.Module, ABC):
     needs_teacher: bool = False
     #: whether it needs ``encode`` and ``decode`` of the network, which LESSNet has and MONAI's UNet has not
     takes_network_apart: bool = True
+    #: whether unlabelled frames must have pseudo-labels; forward then gets ``pseudo_label`` and ``weight`` as well
+    needs_pseudo_labels: bool = False
 
     @abstractmethod
     def forward(self, student: nn.Module, teacher: nn.Module | None, image: Tensor) -> ObjectiveOutput:

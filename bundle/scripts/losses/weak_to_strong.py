@@ -11,6 +11,7 @@ from torch.nn import functional
 from scripts.losses.confidence import confidence_weighting
 from scripts.losses.masked import masked_mean
 from scripts.losses.objective import Objective, ObjectiveOutput
+from scripts.losses.weighted_dice import weighted_dice_loss
 from scripts.transforms.mixing import CutMix
 from scripts.transforms.views import view
 
@@ -110,21 +111,3 @@ def complementary_channel_dropout(features: Sequence[Tensor], share: float) -> l
         keep = torch.where(changed, keep, torch.ones_like(keep)).to(feature.dtype)
         result.append(feature * torch.cat([keep, 2.0 - keep]))
     return result
-
-
-def weighted_dice_loss(logits: Tensor, target: Tensor, weight: Tensor, smooth: float = 1e-5) -> Tensor:
-    """1 - soft Dice of the lesion over the frames that have a weighted lesion pixel; 0 with gradient where none has.
-
-    Args:
-        logits: (B, C, H, W); every class but 0 counts as lesion.
-        target: class index (B, H, W).
-        weight: (B, H, W) in 0..1; pixels of weight 0 are ignored.
-    """
-    lesion = 1.0 - torch.softmax(logits, dim=1)[:, 0]
-    truth = target.ne(0).to(lesion.dtype)
-    truth_size = (truth * weight).flatten(1).sum(1)
-    overlap = (lesion * truth * weight).flatten(1).sum(1)
-    size = (lesion * weight).flatten(1).sum(1) + truth_size
-    loss = 1.0 - (2 * overlap + smooth) / (size + smooth)
-    has_lesion = (truth_size > 0).to(loss.dtype)
-    return (loss * has_lesion).sum() / has_lesion.sum().clamp(min=1.0)

@@ -41,6 +41,11 @@ class PromptableSegmenter(ABC):
 
     #: what reports call it, with the size of the model where there are several
     name: str
+    #: predicted IoU and stability from which its masks are taken; SAM's own in its automatic mode
+    trusted_iou: float = 0.88
+    trusted_stability: float = 0.95
+    #: whether it gains by being asked again with its own answer
+    passes: int = 2
 
     @property
     def fingerprint(self) -> str:

@@ -47,7 +47,7 @@ class ResizeTo(MapTransform):
         self,
         keys: KeysCollection,
         size: Sequence[int],
-        label_keys: Sequence[str] = ("label",),
+        label_keys: Sequence[str] = ("label", "pseudo_label"),
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)

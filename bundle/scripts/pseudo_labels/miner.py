@@ -1,0 +1,202 @@
+"""What a student sees and what a promptable segmenter makes of it -> a pseudo-label, with a weight, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scripts.pseudo_labels.masks import bounds, expected_iou, iou
+from scripts.pseudo_labels.promptable import PromptableSegmenter, Proposals
+from scripts.pseudo_labels.prompts import PromptBuilder, Prompts
+
+#: decisions on a picture; the first four give a pseudo-label
+MINED, MIXED, STUDENT, HEALTHY = "mined", "mixed", "student", "healthy"
+DROPPED = "dropped: "
+UNSURE, REJECTED, COVERS_ALL = DROPPED + "no lesion, but not sure", DROPPED + "rejected", DROPPED + "covers all"
+DECISIONS = (MINED, MIXED, STUDENT, HEALTHY, UNSURE, REJECTED, COVERS_ALL)
+GIVEN = (MINED, MIXED, STUDENT, HEALTHY)
+
+
+@dataclass(frozen=True)
+class MiningRules:
+    """When a mask becomes a pseudo-label; shares and probabilities in 0..1.
+
+    Attributes:
+        predicted_iou: least estimate by the segmenter of its own mask; None = its trusted_iou (SAM: 0.88).
+        stability: least stability score; None = its trusted_stability (SAM: 0.95).
+        agreement: least IoU of the segmenter's mask with the student's component.
+        student_confidence: mean max(p, 1 - p) of the student in the component's box from which its own mask is taken
+            where the segmenter's is not; 1 = never.
+        healthy_probability: a picture without component is taken as healthy when no pixel is above it; 0 = never.
+        largest_share: pictures of which more would be lesion are dropped.
+    """
+
+    predicted_iou: float | None = None
+    stability: float | None = None
+    agreement: float = 0.5
+    student_confidence: float = 0.95
+    healthy_probability: float = 0.05
+    largest_share: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; expected a number in 0..1.")
+
+    def for_segmenter(self, segmenter: PromptableSegmenter) -> MiningRules:
+        """The rules with the segmenter's own numbers in the place of None."""
+        own = {"predicted_iou": segmenter.trusted_iou, "stability": segmenter.trusted_stability}
+        return replace(self, **{name: value for name, value in own.items() if getattr(self, name) is None})
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One component: which mask was taken ("segmenter", "student" or ""), and the figures that decided."""
+
+    taken: str
+    predicted_iou: float
+    stability: float
+    agreement: float
+    student_confidence: float
+
+
+@dataclass(frozen=True)
+class MinedLabel:
+    """The decision on one picture.
+
+    Attributes:
+        mask: (H, W) bool; None where the picture is dropped.
+        student: (H, W) bool, the student's components.
+        decision: one of DECISIONS.
+        weight: 0..1, the Dice to be expected, 2q / (1 + q) with q the IoU that is predicted; 0 where it is dropped.
+        lesions: one for each component.
+    """
+
+    mask: NDArray[np.bool_] | None
+    student: NDArray[np.bool_]
+    decision: str
+    weight: float
+    lesions: Sequence[Lesion] = field(default_factory=tuple)
+
+
+class PseudoLabelMiner:
+    """Asks a promptable segmenter about what the student sees, and takes what both say (Mao et al. 2025, our rules).
+
+    Two passes, as in the closest published pipeline: by box and rough mask, then by box, points and the first answer.
+
+    Args:
+        segmenter: what is asked.
+        prompts: how.
+        rules: what is taken.
+        passes: 1 asks once, by all at once; 2 as above; None = as the segmenter has it.
+    """
+
+    def __init__(
+        self,
+        segmenter: PromptableSegmenter,
+        prompts: PromptBuilder | None = None,
+        rules: MiningRules | None = None,
+        passes: int | None = None,
+    ) -> None:
+        if passes not in (1, 2, None):
+            raise ValueError(f"passes is {passes}; expected 1 or 2.")
+        self.segmenter = segmenter
+        self.prompts = prompts or PromptBuilder()
+        self.rules = (rules or MiningRules()).for_segmenter(segmenter)
+        self.passes = passes or segmenter.passes
+
+    def mine(self, image: NDArray[np.uint8], probability: NDArray[np.floating], file: str = "") -> MinedLabel:
+        """The pseudo-label of one picture.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            probability: (H, W) lesion probability of the student, 0..1.
+            file: its name, for messages.
+
+        Raises:
+            ValueError: sizes that differ, or probabilities outside of 0..1.
+        """
+        if probability.shape != image.shape[:2]:
+            raise ValueError(f"{file}: probability is {probability.shape}, the picture {image.shape[:2]} (H, W).")
+        if not (np.isfinite(probability).all() and 0 <= probability.min() and probability.max() <= 1):
+            raise ValueError(f"{file}: probabilities outside of 0..1.")
+        prompts = self.prompts(probability)
+        student = prompts.components.any(axis=0) if len(prompts) else np.zeros(probability.shape, bool)
+        if not len(prompts):
+            return self._without_lesion(probability, student)
+        if student.mean() > self.rules.largest_share:
+            return MinedLabel(None, student, COVERS_ALL, 0.0)
+        self.segmenter.set_image(image, file)
+        proposals = self._ask(prompts)
+        lesions = [self._lesion(probability, prompts, proposals, k) for k in range(len(prompts))]
+        return self._together(probability, student, prompts, proposals, lesions)
+
+    def _without_lesion(self, probability: NDArray[np.floating], student: NDArray[np.bool_]) -> MinedLabel:
+        highest = float(probability.max())
+        if highest > self.rules.healthy_probability:
+            return MinedLabel(None, student, UNSURE, 0.0)
+        return MinedLabel(student.copy(), student, HEALTHY, 1.0 - highest)
+
+    def _ask(self, prompts: Prompts) -> Proposals:
+        points = {"points": prompts.points, "labels": prompts.labels} if prompts.points is not None else {}
+        rough = {"boxes": prompts.boxes, "mask_logits": prompts.mask_logits}
+        if self.passes == 1 or (prompts.boxes is None and prompts.mask_logits is None):
+            return self.segmenter.predict(**rough, **points)
+        first = self.segmenter.predict(**rough)
+        return self.segmenter.predict(boxes=prompts.boxes, mask_logits=first.logits, **points)
+
+    def _lesion(self, probability: NDArray[np.floating], prompts: Prompts, proposals: Proposals, k: int) -> Lesion:
+        """Which mask of component k is taken."""
+        rules, component = self.rules, prompts.components[k]
+        figures = {
+            "predicted_iou": float(proposals.predicted_iou[k]),
+            "stability": float(proposals.stability[k]),
+            "agreement": iou(proposals.masks[k], component),
+            "student_confidence": self._confidence(probability, component),
+        }
+        wanted = ("predicted_iou", "stability", "agreement")
+        if all(figures[name] >= getattr(rules, name) for name in wanted):
+            taken = "segmenter"
+        elif rules.student_confidence < 1 and figures["student_confidence"] >= rules.student_confidence:
+            taken = "student"
+        else:
+            taken = ""
+        return Lesion(taken, **figures)
+
+    @staticmethod
+    def _confidence(probability: NDArray[np.floating], component: NDArray[np.bool_]) -> float:
+        """Mean max(p, 1 - p) over the component's bounding box: elsewhere every student is sure."""
+        part = probability[bounds(component)]
+        return float(np.maximum(part, 1 - part).mean())
+
+    def _together(
+        self,
+        probability: NDArray[np.floating],
+        student: NDArray[np.bool_],
+        prompts: Prompts,
+        proposals: Proposals,
+        lesions: Sequence[Lesion],
+    ) -> MinedLabel:
+        """One lesion without a mask drops the picture: its pixels would be taught as background."""
+        if not all(lesion.taken for lesion in lesions):
+            return MinedLabel(None, student, REJECTED, 0.0, tuple(lesions))
+        parts = [
+            proposals.masks[k] if lesion.taken == "segmenter" else prompts.components[k]
+            for k, lesion in enumerate(lesions)
+        ]
+        mask = np.any(parts, axis=0)
+        if mask.mean() > self.rules.largest_share:
+            return MinedLabel(None, student, COVERS_ALL, 0.0, tuple(lesions))
+        # The student's own estimate of its mask is made of its probabilities.
+        expected = [
+            lesion.predicted_iou if lesion.taken == "segmenter" else expected_iou(probability, prompts.components[k])
+            for k, lesion in enumerate(lesions)
+        ]
+        sizes = [max(1, np.count_nonzero(part)) for part in parts]
+        quality = float(np.clip(np.average(expected, weights=sizes), 0, 1))
+        taken = {lesion.taken for lesion in lesions}
+        decision = MINED if taken == {"segmenter"} else STUDENT if taken == {"student"} else MIXED
+        return MinedLabel(mask, student, decision, 2 * quality / (1 + quality), tuple(lesions))
