@@ -11,7 +11,8 @@ import pytest
 from fire.parser import DefaultParseValue
 
 from scripts.engines.overrides import UnknownOverrideError
-from scripts.engines.stages import STAGES, StageError, as_argument, chain_name, plan_stages, run_stages, start_process
+from scripts.engines.stage_runs import StageError, as_argument, start_process
+from scripts.engines.stages import STAGES, chain_name, plan_stages, run_stages
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 ALL = list(STAGES)
@@ -57,12 +58,12 @@ def test_what_is_run(tmp_path: Path) -> None:
     ]
     assert [stage.overrides["encoder_weights"] for stage in plan] == ["w.pt", "none", "none"]
     assert [stage.run_dir for stage in plan] == [tmp_path / f"{n}_{name}" for n, name in enumerate(ALL, 1)]
-    words = plan[2].command("/runs/model.pt")
+    words = plan[2].command({"init_checkpoint": "/runs/model.pt"})
     given = {name: DefaultParseValue(value) for name, value in zip(words[4::2], words[5::2], strict=True)}
     assert given["--config_file"] == plan[2].files
     assert given["--network_def::dropout"] == 0.2 and given["--max_epochs"] == 3
     assert given["--split"] == [0.6, 0.2, 0.2] and given["--init_checkpoint"] == "/runs/model.pt"
-    assert "--init_checkpoint" not in plan[0].command("") and "--max_epochs" not in plan[0].command("")
+    assert "--init_checkpoint" not in plan[0].command() and "--max_epochs" not in plan[0].command()
     assert plan_stages(BUNDLE, tmp_path, ["train"], "supervised", [], {}, {})[0].files[1] == (
         "configs/train_supervised.json"
     )
@@ -128,11 +129,11 @@ def test_each_stage_begins_from_the_one_before(tmp_path: Path) -> None:
     assert run(tmp_path, Starter()) == tmp_path / "3_train" / "model.pt"
     stages = record(tmp_path)
     assert list(stages) == ["1_pretrain_global", "2_pretrain_local_contrastive", "3_train"]
-    starts = [stage["init_checkpoint"] for stage in stages.values()]
-    assert starts == ["", *(stage["checkpoint"] for stage in list(stages.values())[:2])]
+    starts = [stage["inputs"].get("init_checkpoint", {}).get("file") for stage in stages.values()]
+    assert starts == [None, *(stage["result"] for stage in list(stages.values())[:2])]
     assert all(stage["finished"] for stage in stages.values())
     for stage in list(stages.values())[1:]:
-        assert f"--init_checkpoint {stage['init_checkpoint']}" in stage["command"]
+        assert f"--init_checkpoint {stage['inputs']['init_checkpoint']['file']}" in stage["command"]
 
 
 def test_a_failed_stage_is_named_and_the_finished_are_skipped(tmp_path: Path) -> None:
@@ -154,7 +155,9 @@ def test_a_stage_begun_from_other_weights_is_not_continued(tmp_path: Path) -> No
     start = Starter()
     run(tmp_path, start)
     start.weights = "other weights of "
-    with pytest.raises(StageError, match="2_pretrain_local_contrastive was begun from other weights.*--run_name"):
+    with pytest.raises(
+        StageError, match="2_pretrain_local_contrastive was begun from another init_checkpoint.*--run_name"
+    ):
         run(tmp_path, start, options={"pretrain_global": {"max_epochs": 50}})
     assert start.started[3:] == ["1_pretrain_global"]
 

@@ -161,3 +161,38 @@ def test_bad_options_are_refused_before_anything_is_written(
     with pytest.raises(error, match=message):
         mine(run_config, trained_run, frames_dir, tmp_path / "out", **changes)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_chain_of_rounds_in_processes_of_their_own(
+    run_config: Any, tiny: dict[str, Any], frames_dir: Path, tmp_path: Path
+) -> None:
+    """By knowledge_mining.json, the published student; one round, since each part takes seconds to start."""
+    small = {
+        key: tiny[key] for key in ("max_epochs", "iterations_per_epoch", "labeled_batch_size", "warmup_iterations")
+    }
+    small["network_def::features"] = [8, 8, 8, 8, 8, 8]
+    lenient = {key.replace("#", "::"): value for key, value in LENIENT.items() if key != "image_size"}
+    run_config(
+        "knowledge_mining",
+        dataset_dir=str(frames_dir),
+        output_dir=str(tmp_path),
+        split=tiny["split"],
+        image_size=64,
+        encoder_weights="none",
+        rounds=1,
+        extra_configs=["configs/unet_plus_plus.json"],
+        options={
+            "train": small,
+            "mine": {**lenient, "network_def::features": [8, 8, 8, 8, 8, 8]},
+            "fine_tune": {**small, "unlabeled_batch_size": 2},
+        },
+    )
+    folder = tmp_path / "frames_mining_grabcut_labels1_seed0"
+    with (folder / "rounds.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["round"] for row in rows] == ["0", "1"] and int(rows[1]["pseudo_labels"]) > 0
+    assert [row["kept"] for row in rows].count("yes") == 1
+    stages = json.loads((folder / "stages.json").read_text())["stages"]
+    assert list(stages) == ["0_train", "1_mine", "1_fine_tune"] and all(one["finished"] for one in stages.values())
+    kept = next(row for row in rows if row["kept"])
+    assert (folder / "model.pt").read_bytes() == (Path(kept["run_dir"]) / "model.pt").read_bytes()

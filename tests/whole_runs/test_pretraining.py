@@ -196,7 +196,7 @@ def test_a_stage_in_a_process_of_its_own(
     run_config("three_stages", **chain, stages=["pretrain_local_contrastive"])
     folder = tmp_path / "frames_local_labels0.5_seed0"
     stage = json.loads((folder / "stages.json").read_text())["stages"]["1_pretrain_local_contrastive"]
-    assert stage["finished"] and Path(stage["checkpoint"]) == folder / "1_pretrain_local_contrastive" / "model.pt"
+    assert stage["finished"] and Path(stage["result"]) == folder / "1_pretrain_local_contrastive" / "model.pt"
     shown = capfd.readouterr()
     assert "ContrastiveTrainer: Epoch[1] Complete" in shown.out + shown.err, "the stage's own log"
 

@@ -5,6 +5,7 @@ from .contrast import ContrastNetwork
 from .less_net import LESSNet
 from .presets import PRESETS, NetworkPreset
 from .severity import SeverityClassifier, SeverityEmbedder
+from .unet_plus_plus import UNetPlusPlus
 
 __all__ = [
     "PRESETS",
@@ -14,5 +15,6 @@ __all__ = [
     "NetworkPreset",
     "SeverityClassifier",
     "SeverityEmbedder",
+    "UNetPlusPlus",
     "load_weights",
 ]
