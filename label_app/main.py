@@ -33,6 +33,7 @@ OPTIONS = {
     "weights": "file of released weights; default: models/model.pt of the bundle",
     "weights_dir": "folder of fine-tuned weights, runs and scores; default: model/<name>_rounds of the app",
     "encoder_weights": "auto, imagenet, none, or a file: where the first round starts when there are no weights",
+    "round_config": "file to train by instead of configs/annotation_round.json of the bundle",
     "min_labels": "final labels without which training is refused",
     "hosts": "names (a,b) by which the server may be addressed besides localhost",
     "origins": "pages of other servers (https://a,https://b) that may use this one",
@@ -57,6 +58,7 @@ class LesionApp(MONAILabelApp):
         self.encoder_weights = conf.get("encoder_weights", "auto")
         self.scoring_method = LesionScoring(self.bundle, self.weights, self.encoder_weights)
         self.min_labels = conf.get("min_labels")
+        self.round_config = Path(conf["round_config"]).expanduser().resolve() if conf.get("round_config") else None
         # Uploads pass through a folder that nobody else reads, so that a path in a request can name nothing else.
         self.incoming = Path(tempfile.mkdtemp(prefix="lesion_label_"))
         tempfile.tempdir = str(self.incoming)
@@ -91,7 +93,7 @@ class LesionApp(MONAILabelApp):
         from lesion_label.train import MIN_LABELS, LesionTrain
 
         lowest = int(self.min_labels or MIN_LABELS)
-        return {NAME: LesionTrain(self.bundle, self.weights, self.encoder_weights, lowest)}
+        return {NAME: LesionTrain(self.bundle, self.weights, self.encoder_weights, lowest, self.round_config)}
 
     def init_scoring_methods(self) -> dict[str, Any]:
         return {"lesion": self.scoring_method}

@@ -32,7 +32,7 @@ STATE = "training.json"
 
 
 class LesionTrain(TrainTask):
-    """One round: configs/train.json with configs/annotation_round.json over it, in a process of its own.
+    """One round: configs/train.json with a round's config over it, in a process of its own.
 
     Request parameters: max_epochs, objective, start_from ("current" weights, "release", a round, or "none" = the
     encoder's weights alone), seed, device.
@@ -42,17 +42,28 @@ class LesionTrain(TrainTask):
         store: where the result goes; its folder also keeps the runs and what the client is shown of them.
         encoder_weights: as in train.json, for rounds that start from none.
         min_labels: fewer final labels than this are refused.
+        round_config: what is layered over train.json and the objective; None = configs/annotation_round.json.
+
+    Raises:
+        FileNotFoundError: there is no such config.
+        ValueError: it is not JSON, or gives no max_epochs.
     """
 
     def __init__(
-        self, bundle: Bundle, store: WeightsStore, encoder_weights: str = "auto", min_labels: int = MIN_LABELS
+        self,
+        bundle: Bundle,
+        store: WeightsStore,
+        encoder_weights: str = "auto",
+        min_labels: int = MIN_LABELS,
+        round_config: Path | None = None,
     ) -> None:
         super().__init__("Semi-supervised: learns from the labelled and the untouched images of the datastore")
         self.bundle = bundle
         self.store = store
         self.encoder_weights = encoder_weights
         self.min_labels = min_labels
-        self.defaults = json.loads((bundle.root / "configs" / "annotation_round.json").read_text(encoding="utf-8"))
+        self.round_config = round_config or bundle.root / "configs" / "annotation_round.json"
+        self.defaults = read_round(self.round_config)
 
     def config(self) -> dict[str, Any]:
         from monailabel.utils.others.generic import device_list
@@ -170,7 +181,7 @@ class LesionTrain(TrainTask):
         }
 
     def _command(self, options: dict[str, Any], dataset: str, run_dir: Path) -> list[str]:
-        layers = ["configs/train.json", f"configs/{_layer(options['objective'])}.json", "configs/annotation_round.json"]
+        layers = ["configs/train.json", f"configs/{_layer(options['objective'])}.json", str(self.round_config)]
         command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", repr(layers)]
         command += ["--dataset_dir", dataset, "--output_dir", str(run_dir.parent), "--run_name", run_dir.name]
         command += ["--device", options["device"], "--seed", str(options["seed"])]
@@ -178,6 +189,21 @@ class LesionTrain(TrainTask):
         if options["start_from"] == NONE:
             return [*command, "--encoder_weights", self.encoder_weights]
         return [*command, "--encoder_weights", "none", "--init_checkpoint", str(self.store.path(options["start_from"]))]
+
+
+def read_round(path: Path) -> dict[str, Any]:
+    """The config of a round. Raises FileNotFoundError, ValueError."""
+    if not path.is_file():
+        raise FileNotFoundError(f"--conf round_config {path}: no such file")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"--conf round_config {path}: not a JSON file ({error})") from error
+    if not isinstance(found, dict) or not isinstance(found.get("max_epochs"), int):
+        raise ValueError(
+            f"--conf round_config {path}: no max_epochs; copy annotation_round.json and change its numbers"
+        )
+    return found
 
 
 def _layer(objective: str) -> str:

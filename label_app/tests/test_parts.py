@@ -10,7 +10,7 @@ import pytest
 from lesion_label.bundle import Bundle, BundleNotFoundError, find_bundle
 from lesion_label.polygons import annotations, mask_polygons
 from lesion_label.security import plain
-from lesion_label.train import STATE, LesionTrain
+from lesion_label.train import STATE, LesionTrain, read_round
 from lesion_label.weights import WeightsError, WeightsStore
 from monailabel.interfaces.exception import MONAILabelException
 
@@ -124,6 +124,30 @@ def test_the_first_round_starts_from_the_encoder(task: LesionTrain) -> None:
     options = task.options({})
     assert options["start_from"] == "release"
     assert str(task.store.release) == task._command(options, "studies", Path("r"))[-1]
+
+
+def test_a_round_by_a_config_of_its_own(task: LesionTrain, tmp_path: Path) -> None:
+    path = tmp_path / "round.json"
+    path.write_text('{"max_epochs": 7}')
+    own = LesionTrain(task.bundle, task.store, round_config=path)
+    assert own.options({})["max_epochs"] == 7
+    assert str(path) in own._command(own.options({}), "studies", Path("runs/run_1"))[5]
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (None, FileNotFoundError, "no such file"),
+        ("max_epochs: 3", ValueError, "not a JSON file"),
+        ('{"max_epoch": 3}', ValueError, "no max_epochs"),
+    ],
+)
+def test_a_round_config_that_is_none(content: str | None, error: type[Exception], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "round.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(error, match=message):
+        read_round(path)
 
 
 def test_stats_of_a_round_whose_process_is_gone(task: LesionTrain, tmp_path: Path) -> None:

@@ -17,17 +17,31 @@ from label_app_helpers import MODEL, REPOSITORY, Server, add_labels, make_studie
 from PIL import Image
 
 pytestmark = pytest.mark.timeout(900)
+#: a round of seconds: what is tested is what becomes of it
+SHORT = {
+    "split": [0.8, 0.2, 0.0], "max_epochs": 2, "iterations_per_epoch": 3, "labeled_batch_size": 2,
+    "unlabeled_batch_size": 2, "warmup_iterations": 1, "unsupervised_start": 1, "unsupervised_rampup": 2,
+    "image_size": 64, "shipped_epoch": "last",
+}  # fmt: skip
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> tuple[str, ...]:
+    """--conf of a server whose rounds are short and start from random numbers."""
+    path = tmp_path / "short_round.json"
+    path.write_text(json.dumps(SHORT))
+    return "encoder_weights", "none", "round_config", str(path)
 
 
 def test_a_sitting_with_the_calls_of_slicer(
-    start_server: Callable[..., Server], studies: Path, label_python: Path, tmp_path: Path
+    start_server: Callable[..., Server], studies: Path, label_python: Path, short: tuple[str, ...], tmp_path: Path
 ) -> None:
     """The script that stands for 3D Slicer; labels of three kinds in one datastore; then back to the release."""
     add_labels(studies, range(2))  # PNG labels
     mask = np.asarray(Image.open(studies.parent / "truth" / "frame_02.png")) // 255
     volume = nib.Nifti1Image(mask.T[..., None].astype(np.uint8), np.diag([-1.0, -1.0, 1.0, 1.0]))
     nib.save(volume, studies / "labels" / "final" / "frame_02.nii.gz")  # and one of Slicer's
-    server = start_server(studies, "encoder_weights", "none", env={"LESION_LABEL_TOKEN": "a token"})
+    server = start_server(studies, *short, env={"LESION_LABEL_TOKEN": "a token"})
     server.token = "a token"
     script = [str(label_python), str(REPOSITORY / "label_app" / "examples" / "slicer_calls.py"), "--server", server.url]
     script += ["--truth", str(studies.parent / "truth"), "--labels", "2", "--max_epochs", "2", "--suffix", ".nrrd"]
@@ -63,12 +77,14 @@ def test_a_sitting_with_the_calls_of_slicer(
     assert "Traceback" not in server.text() and "ERROR" not in server.text()
 
 
-def test_training_is_stopped_and_the_weights_stay(start_server: Callable[..., Server], studies: Path) -> None:
+def test_training_is_stopped_and_the_weights_stay(
+    start_server: Callable[..., Server], studies: Path, short: tuple[str, ...]
+) -> None:
     add_labels(studies, range(6))
-    server = start_server(studies, "encoder_weights", "none")
-    assert server.post(f"/train/{MODEL}", {"max_epochs": 500})[0] == 200
+    server = start_server(studies, *short)
+    assert server.post(f"/train/{MODEL}", {"max_epochs": 5000})[0] == 200
     stats = _until_trained_an_epoch(server)
-    assert stats["status"] == "RUNNING" and stats["total_epochs"] == 500 and "current_time" in stats
+    assert stats["status"] == "RUNNING" and stats["total_epochs"] == 5000 and "current_time" in stats
     assert any("training" in line for line in server.get("/train/")[1]["details"])
     assert server.infer("frame_00")[0] == 400  # nothing half trained is served
     assert server.ask("DELETE", "/train/")[0] == 200
@@ -78,10 +94,12 @@ def test_training_is_stopped_and_the_weights_stay(start_server: Callable[..., Se
     assert not _training_processes(studies)
 
 
-def test_a_killed_server_loses_no_label_and_starts_again(start_server: Callable[..., Server], studies: Path) -> None:
+def test_a_killed_server_loses_no_label_and_starts_again(
+    start_server: Callable[..., Server], studies: Path, short: tuple[str, ...]
+) -> None:
     add_labels(studies, range(3))
-    server = start_server(studies, "encoder_weights", "none")
-    assert server.post(f"/train/{MODEL}", {"max_epochs": 500})[0] == 200
+    server = start_server(studies, *short)
+    assert server.post(f"/train/{MODEL}", {"max_epochs": 5000})[0] == 200
     _until_trained_an_epoch(server)
     mask = studies.parent / "truth" / "frame_05.png"
     assert server.send("PUT", "/datastore/label?image=frame_05", {}, "label", mask)[0] == 200
@@ -89,18 +107,18 @@ def test_a_killed_server_loses_no_label_and_starts_again(start_server: Callable[
     server.process.wait(10)
     assert (studies / "labels" / "final" / "frame_05.png").read_bytes() == mask.read_bytes()
     until(lambda: not _training_processes(studies))  # it does not go on without its server
-    again = start_server(studies, "encoder_weights", "none")
+    again = start_server(studies, *short)
     info = again.get("/info/")[1]
     assert info["datastore"]["completed"] == 4 and info["train_stats"][MODEL]["status"] == "STOPPED"
     assert again.train(max_epochs=1)["status"] == "DONE"
     assert again.infer("frame_05")[1]["weights"] == "round_001"
 
 
-def test_a_failed_round_says_why(start_server: Callable[..., Server], studies: Path) -> None:
+def test_a_failed_round_says_why(start_server: Callable[..., Server], studies: Path, short: tuple[str, ...]) -> None:
     add_labels(studies, range(4))
     wrong = Image.new("L", (10, 10), 255)
     wrong.save(studies / "labels" / "final" / "frame_01.png")
-    server = start_server(studies, "encoder_weights", "none")
+    server = start_server(studies, *short)
     task = server.train(max_epochs=1)
     assert task["status"] == "ERROR"
     assert "frame_01.png" in " ".join(task["details"]), task["details"]
@@ -118,6 +136,8 @@ def test_the_stock_app_serves_and_trains_the_bundle(
     bundle = app / "model" / MODEL
     for folder in ("configs", "scripts"):
         shutil.copytree(REPOSITORY / "bundle" / folder, bundle / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    train = json.loads((bundle / "configs" / "train.json").read_text())
+    (bundle / "configs" / "train.json").write_text(json.dumps(train | SHORT))  # it takes no such numbers in a request
     (bundle / "models").mkdir()
     shutil.copy(random_weights, bundle / "models" / "model.pt")
     released = (bundle / "models" / "model.pt").read_bytes()
