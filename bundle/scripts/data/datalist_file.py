@@ -27,7 +27,8 @@ def read_datalist(path: Path, masks_needed: bool = True) -> dict[str, list[dict[
     An entry is {"image", "label"?, "group"?, "severity"?}, or only the image's path; one of "unlabeled" may have a
     "pseudo_label" (path of a mask that nobody drew) and its "weight" (0..1, by default 1). An image may be a video or
     DICOM file (all its frames, without label or with a volume that labels each) or one frame of it, clip.mp4#12, whose
-    group is by default its file. Relative paths are resolved against the JSON's folder. An empty section counts as absent.
+    group is by default its file. Relative paths are resolved against the JSON's folder. An empty section counts as
+    absent.
     Other top-level keys are ignored unless they hold entries: then it is a section under a wrong name.
 
     Raises DatasetError: not such a JSON; a section of another name (the nearest is named); every bad entry at once:

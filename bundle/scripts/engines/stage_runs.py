@@ -164,7 +164,7 @@ def existing_config(root: Path, file: str) -> str:
 
 
 def shared_overrides(common: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Overrides of every stage without None and "", folders absolute: stages run in another folder than this process."""
+    """Overrides of every stage without None and "", folders absolute: stages run in another folder."""
     shared = {name: value for name, value in (common or {}).items() if value not in (None, "")}
     for name in {"dataset_dir", "sample_dir"} & shared.keys():
         shared[name] = str(Path(shared[name]).expanduser().resolve())

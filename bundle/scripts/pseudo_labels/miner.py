@@ -17,6 +17,7 @@ MINED, MIXED, STUDENT, HEALTHY = "mined", "mixed", "student", "healthy"
 DROPPED = "dropped: "
 UNSURE, REJECTED, COVERS_ALL = DROPPED + "no lesion, but not sure", DROPPED + "rejected", DROPPED + "covers all"
 DECISIONS = (MINED, MIXED, STUDENT, HEALTHY, UNSURE, REJECTED, COVERS_ALL)
+ROUNDING = 1e-6  # segmenters answer in float32
 GIVEN = (MINED, MIXED, STUDENT, HEALTHY)
 
 
@@ -158,7 +159,7 @@ class PseudoLabelMiner:
             "student_confidence": self._confidence(probability, component),
         }
         wanted = ("predicted_iou", "stability", "agreement")
-        if all(figures[name] >= getattr(rules, name) for name in wanted):
+        if all(figures[name] >= getattr(rules, name) - ROUNDING for name in wanted):
             taken = "segmenter"
         elif rules.student_confidence < 1 and figures["student_confidence"] >= rules.student_confidence:
             taken = "student"

@@ -79,7 +79,7 @@ class RandomWalkSegmenter(PromptableSegmenter):
             beta=self.beta,
             mode="cg_j",
             tol=1e-4,
-            prob_tol=1e-2,  # clipped below
+            prob_tol=1.0,  # no warnings: it is clipped below
             return_full_prob=True,
             channel_axis=-1,
         )[0]
