@@ -16,12 +16,13 @@ from scripts.networks import LESSNet
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 CONFIGS = sorted((BUNDLE / "configs").glob("*.json"))
-RUNNABLE = ("train", "inference", "deidentify", "next_frames", "add_geometry", "three_stages")
+RUNNABLE = ("train", "inference", "deidentify", "next_frames", "add_geometry", "three_stages", "knowledge_mining")
 # What a layer lies over; all others lie over train alone.
 LAYERS = {
     "evaluate": ("train",),
     "multi_gpu_evaluate": ("train", "evaluate"),
     "inference_video": ("inference",),
+    "mine_pseudo_labels": ("inference",),
     "predict_classes": ("train", "volumes"),
     "pretrain_severity": ("train", "severity"),
     "train_severity": ("train", "severity"),
@@ -31,6 +32,11 @@ LAYERS = {
 # Top-level ids that a layer adds.
 CONTRAST = {"temperature", "projection_channels", "pretraining_views", "contrast_network"}
 OWN = {
+    "mine_pseudo_labels": {
+        *("pre_annotate", "sample_dir", "seed", "label_fraction", "split", "unlabeled_data", "near_duplicate"),
+        *("video_frames_per_second", "segmenter", "sam_weights", "cache_dir", "embedding_cache_gb", "passes"),
+        *("student_masks", "mining_set", "prompts", "rules", "miner"),
+    },
     "evaluate": {"checkpoint", "evaluation_dir", "evaluating"},
     "predict_classes": {
         *("checkpoint", "frames", "frames_batch_size", "frames_dataset", "frames_dataloader", "predicting"),
@@ -95,10 +101,22 @@ def missing_properties(kind: str, *layers: str, **overrides: Any) -> list[str]:
     return workflow.check_properties()
 
 
+def with_pseudo_labels(dataset: Path) -> Path:
+    """A datalist of six labelled frames and two with a pseudo-label."""
+    pairs = [(path, dataset / "masks" / f"{path.stem}.png") for path in sorted((dataset / "images").iterdir())[:8]]
+    listed = {
+        "training": [{"image": str(image), "label": str(mask)} for image, mask in pairs[:6]],
+        "unlabeled": [{"image": str(image), "pseudo_label": str(mask), "weight": 0.9} for image, mask in pairs[6:]],
+    }
+    (dataset / "pseudo_labels.json").write_text(json.dumps(listed))
+    return dataset / "pseudo_labels.json"
+
+
 @pytest.mark.parametrize("layer", ["train_supervised", *sorted(set(OBJECTIVES) - {"supervised"})])
 def test_monai_finds_all_properties_of_training(layer: str, tiny_dataset: Path, tmp_path: Path) -> None:
     """A cheap network: it is built, and nothing is trained."""
-    overrides = {"dataset_dir": str(tiny_dataset), "output_dir": str(tmp_path), "encoder_weights": "none"}
+    dataset = with_pseudo_labels(tiny_dataset) if layer == "pseudo_labels" else tiny_dataset
+    overrides = {"dataset_dir": str(dataset), "output_dir": str(tmp_path), "encoder_weights": "none"}
     assert missing_properties("train", "train", layer, **overrides) == []
 
 
@@ -153,7 +171,7 @@ def test_nested_names_exist(path: Path) -> None:
 def test_every_number_and_choice_is_explained(name: str) -> None:
     config = read(name)
     plain = {key for key, value in config.items() if isinstance(value, (int, float, str, bool))}
-    internal = {"imports", "run", "bundle_root", "device", "run_dir", "sample_dir", "network", "sources"}
+    internal = {"imports", "run", "bundle_root", "device", "run_dir", "sample_dir", "network", "sources", "chain_dir"}
     assert plain - internal - config["_desc_"].keys() == set(), "they have no entry in _desc_"
     assert config["_desc_"].keys() <= config.keys(), "an entry that explains nothing"
 

@@ -22,7 +22,9 @@ def network() -> LESSNet:
 
 
 def test_names() -> None:
-    assert set(OBJECTIVES) == {"supervised", "less_net", "less_net_published", "mean_teacher", "weak_to_strong"}
+    assert set(OBJECTIVES) == {
+        *("supervised", "less_net", "less_net_published", "mean_teacher", "weak_to_strong", "pseudo_labels"),
+    }
     for name in NAMES:
         assert isinstance(build_objective(name), Objective) and type(build_objective(name)) is OBJECTIVES[name]
         assert (Path(scripts.losses.__file__).parent / f"{name}.py").is_file(), "one objective a file, of its name"
@@ -58,7 +60,8 @@ def test_each_trains_the_real_network(name: str, network: LESSNet, frames: Tenso
     options = {"weak_to_strong": {"threshold": 0.5}, "less_net": {"space": "features"}}.get(name)
     objective = build_objective(name, options)
     teacher = LESSNet("lite", encoder_weights="none").eval() if objective.needs_teacher else None
-    output = objective(network, teacher, frames)
+    told = {"pseudo_label": (frames[:, :1] > 0.5).byte(), "weight": torch.linspace(0.5, 1, len(frames))}
+    output = objective(network, teacher, frames, **(told if objective.needs_pseudo_labels else {}))
     assert output.loss.ndim == 0 and output.loss.isfinite() and output.loss > 0
     for share in (output.lesion_share, output.confident_share):
         assert share.ndim == 0 and 0 <= float(share) <= 1 and not share.requires_grad
