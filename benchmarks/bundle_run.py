@@ -15,12 +15,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run_bundle(work: Path, name: str, configs: Sequence[str], overrides: Mapping[str, Any], done: str) -> Path:
+def run_bundle(
+    work: Path, name: str, configs: Sequence[str], overrides: Mapping[str, Any], done: str, trains: bool = True
+) -> Path:
     """Run configs/<config>.json, ..., unless the file `done` is there; a stopped run goes on.
 
     Args:
         work: gets the run directory <name> and <name>.log.
         overrides: {id: value}; without output_dir and run_name.
+        trains: whether the configs have a run_name; others write straight into output_dir.
 
     Returns:
         the run directory; its name ends in a hash of configs and overrides, so that other settings make another run.
@@ -32,12 +35,14 @@ def run_bundle(work: Path, name: str, configs: Sequence[str], overrides: Mapping
         return run_dir
     files = [f"configs/{config}.json" for config in configs]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", json.dumps(files)]
-    for key, value in {**overrides, "output_dir": work.resolve(), "run_name": name}.items():
+    place = {"output_dir": work.resolve(), "run_name": name} if trains else {"output_dir": run_dir.resolve()}
+    for key, value in {**overrides, **place}.items():
         command += [f"--{key}", str(value)]
     work.mkdir(parents=True, exist_ok=True)
     with (work / f"{name}.log").open("a") as log:
         # Threads that soon stop spinning: on a shared machine, long spinning costs up to ten times the time.
         environment = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "30000", **os.environ}
+        environment["PYTHONPATH"] = str(ROOT / "benchmarks")  # parts that only a benchmark may have
         subprocess.run(command, cwd=ROOT / "bundle", stdout=log, stderr=subprocess.STDOUT, check=True, env=environment)
     return run_dir
 
