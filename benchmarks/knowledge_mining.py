@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="encoder weights; left out = random start")
     parser.add_argument("--sam-weights", default="", help="folder or hub name")
     parser.add_argument("--configs", nargs="*", default=[], help="layers of all runs, such as unet_plus_plus")
-    parser.add_argument("--segmenters", nargs="+", default=["grabcut", "random_walker", "oracle:0.1"])
+    parser.add_argument("--segmenters", nargs="+", default=["grabcut", "random_walker", "oracle:0.05"])
     parser.add_argument("--fractions", nargs="+", type=float, default=[0.1, 0.5, 0.75])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of split, label subset and weights")
     parser.add_argument("--rounds", type=int, default=2, help="at most")

@@ -94,6 +94,9 @@ def test_training_takes_the_pseudo_labels(mined: Path, run_config: Any, tiny: di
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
     assert float(last["loss_unsupervised"]) > 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert f"{len(named)} of the unlabelled frames; nobody drew them" in page
+    assert "Not drawn" not in page, "the datalist names pictures outside of its folder"
     assert (tmp_path / "run" / "test_metrics.json").is_file()
 
 

@@ -28,7 +28,8 @@ def write_manifest(
 ) -> dict[str, Any]:
     """Write manifest.json in one step (temporary name, then rename) and return its content.
 
-    "file" and "label" are posix paths relative to dataset_dir (a JSON's folder); hashes are of the files as they are.
+    "file" and "label" are posix paths relative to dataset_dir (a JSON's folder), and so is "image", which is there where
+    a picture lies outside and "file" is but its name; hashes are of the files as they are.
     Raises OSError that names the path when it cannot be written.
     """
     root = Path(os.path.abspath(os.path.expanduser(dataset_dir)))
@@ -52,6 +53,7 @@ def write_manifest(
                 "label": Path(os.path.relpath(item["label"], root)).as_posix() if "label" in item else None,
                 "sha256": images[item["image"]],
                 "label_sha256": labels[item["label"]] if "label" in item else None,
+                **_elsewhere(item, root),
                 **_pseudo_label(item, root),
                 **({"severity": item.get("severity")} if told == "severity" else {}),
             }
@@ -96,6 +98,12 @@ def count_sections(sections: Mapping[str, Sequence[dict[str, Any]]], told: str =
         }
         for name, items in sections.items()
     }
+
+
+def _elsewhere(item: dict[str, Any], root: Path) -> dict[str, str]:
+    """Where a picture is that lies outside of the folder; its "file" is a name inside."""
+    image = Path(os.path.relpath(item["image"], root)).as_posix()
+    return {} if image == item["file"] else {"image": image}
 
 
 def _pseudo_label(item: dict[str, Any], root: Path) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def cases(run: RunFiles) -> list[Case]:
         for place, row in enumerate(rows, start=1):
             file = row["file"]
             try:
-                frame = read_frame(run.dataset_dir / file, predictions[file], labels.get(file))
+                frame = read_frame(run.picture(file), predictions[file], labels.get(file))
             except (OSError, ValueError) as error:  # MediaError is a ValueError
                 logger.warning("%s: not drawn: %s", file, error)
                 result.append(Case(kind, row, None, str(error)))

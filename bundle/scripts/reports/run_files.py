@@ -41,6 +41,20 @@ class RunFiles:
         return folder.parent if folder.is_file() else folder
 
     @property
+    def pseudo_labels(self) -> int:
+        """Frames that a mask was mined for."""
+        return sum("pseudo_label" in entry for entry in self.manifest.get("files") or [])
+
+    def picture(self, file: str) -> Path:
+        """Where a measured file or frame is; `file` is its name in the tables."""
+        for entry in self.manifest.get("files") or []:
+            if "image" in entry:
+                for name, place in ((entry["file"], entry["image"]), (_whole(entry["file"]), _whole(entry["image"]))):
+                    if name == file:
+                        return self.dataset_dir / place
+        return self.dataset_dir / file
+
+    @property
     def noun(self) -> str:
         """What one measured thing is called, in the plural."""
         if self.of_severity:
@@ -70,6 +84,11 @@ class RunFiles:
         volumes = class_volume_names(file for file in files if is_volume(file))
         name = OutputNamer()
         return {file: self.path / "predictions" / (volumes.get(file) or name(file)) for file in files}
+
+
+def _whole(address: str) -> str:
+    """The file that a frame is in."""
+    return split_address(address)[0].as_posix()
 
 
 def read_run(run_dir: str | Path) -> RunFiles:

@@ -85,7 +85,7 @@ def volume_cases(run: RunFiles) -> list[VolumeCase]:
         for place, volume in enumerate(chosen, start=1):
             try:
                 image, prediction, truth, index = _read(
-                    run.dataset_dir / volume.file, maps[volume.file], labels.get(volume.file, {}), _value_map(run)
+                    run.picture(volume.file), maps[volume.file], labels.get(volume.file, {}), _value_map(run)
                 )
             except (OSError, ValueError) as error:  # MediaError is a ValueError
                 logger.warning("%s: not drawn: %s", volume.file, error)
