@@ -23,6 +23,7 @@ LAYERS = {
     "multi_gpu_evaluate": ("train", "evaluate"),
     "inference_video": ("inference",),
     "mine_pseudo_labels": ("inference",),
+    "export": ("inference",),
     "predict_classes": ("train", "volumes"),
     "pretrain_severity": ("train", "severity"),
     "train_severity": ("train", "severity"),
@@ -32,6 +33,7 @@ LAYERS = {
 # Top-level ids that a layer adds.
 CONTRAST = {"temperature", "projection_channels", "pretraining_views", "contrast_network"}
 OWN = {
+    "export": {"formats", "most_frames", "calibration_frames", "exporting"},
     "mine_pseudo_labels": {
         *("pre_annotate", "sample_dir", "seed", "label_fraction", "split", "unlabeled_data", "near_duplicate"),
         *("video_frames_per_second", "segmenter", "sam_weights", "cache_dir", "embedding_cache_gb", "passes"),

@@ -22,6 +22,7 @@ from scripts.io.errors import MediaError
 from scripts.io.frame_address import split_address
 from scripts.io.media import open_media
 from scripts.io.provenance import Provenance, hash_config
+from scripts.networks.backends import backend_file, open_backend
 from scripts.networks.checkpoints import load_weights, read_file
 
 logger = logging.getLogger(__name__)
@@ -126,18 +127,38 @@ def _time_or_nan(address: str) -> float:
         return float("nan")
 
 
-def load_shipped(network: nn.Module, checkpoint: str | Path, device: str | torch.device) -> nn.Module:
-    """The network with the weights to use of a run's model.pt, on its device.
+def load_shipped(
+    network: nn.Module, checkpoint: str | Path, device: str | torch.device, backend: str = "torch"
+) -> nn.Module:
+    """The network with the weights to use of a run's model.pt, on its device; as it is where another backend computes.
 
     Raises:
         CheckpointError: see scripts.networks.checkpoints.
     """
+    if backend != "torch":
+        return network
     load_weights(network, checkpoint)
     return network.to(device).eval()
 
 
-def load_companion(network: nn.Module, checkpoint: str | Path, device: str | torch.device) -> nn.Module | None:
-    """The companion of a run's model.pt (the raw student beside its EMA), or None where the file has none."""
+def computing_network(
+    network: nn.Module, checkpoint: str | Path, device: str | torch.device, backend: str = "torch"
+) -> nn.Module:
+    """What computes: the network itself, or what export.json made of the checkpoint for a backend.
+
+    Raises:
+        CheckpointError, ImportError, ValueError: see scripts.networks.backends.
+    """
+    return network if backend == "torch" else open_backend(backend_file(checkpoint, backend), backend, device)
+
+
+def load_companion(
+    network: nn.Module, checkpoint: str | Path, device: str | torch.device, backend: str = "torch"
+) -> nn.Module | None:
+    """The companion of a run's model.pt (the raw student beside its EMA), or None: the file has none, or an export."""
+    if backend != "torch":
+        logger.info("Exports hold no companion: agreement is between the network and its mirrored pass.")
+        return None
     content, _ = read_file(checkpoint)
     if not isinstance(content, dict) or "companion" not in content:
         logger.warning("%s holds no companion: agreement is between the network and its mirrored pass.", checkpoint)
@@ -147,13 +168,13 @@ def load_companion(network: nn.Module, checkpoint: str | Path, device: str | tor
 
 
 def build_provenance(
-    bundle_root: str | Path, checkpoint: str | Path, threshold: float, temperature: float
+    bundle_root: str | Path, checkpoint: str | Path, threshold: float, temperature: float, backend: str = "torch"
 ) -> Provenance:
     """What the running config will write beside each output: bundle, weights, config, threshold, versions."""
     metadata = json.loads((Path(bundle_root) / "configs" / "metadata.json").read_text(encoding="utf-8"))
     return Provenance(
         bundle_version=metadata["version"],
-        weights_sha256=file_sha256(str(checkpoint)),
+        weights_sha256=file_sha256(str(backend_file(checkpoint, backend))),
         config_sha256=hash_config(json.loads(json.dumps(running_config(), default=str))),
         threshold=threshold,
         temperature=temperature,

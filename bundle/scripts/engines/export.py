@@ -1,0 +1,173 @@
+"""A trained network as TorchScript, ONNX and OpenVINO, each compared with the original on the same frames."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from scripts.data.fingerprints import file_sha256
+from scripts.engines.export_formats import FormatWriter
+from scripts.io.atomic import PARTIAL
+from scripts.io.table import Table
+from scripts.io.writers import ensure_writable
+from scripts.networks.backends import MULTIPLE, SUFFIXES, open_backend
+from scripts.networks.taps import segmentation_head
+from scripts.transforms.resizing import lesion_probability
+
+logger = logging.getLogger(__name__)
+FORMATS = tuple(name for name in SUFFIXES if name != "torch")
+#: least mean Dice of the masks with those of the original
+LEAST_DICE = {"openvino_int8": 0.99}
+COLUMNS = ("format", "file", "megabytes", "frames", "dice", "lowest_dice", "probability_difference", "sha256")
+PARITY_FILE = "parity.csv"
+
+
+class ExportError(RuntimeError):
+    """A network cannot be exported, or the export does not do the same; the message says which and the cure."""
+
+
+@dataclass
+class Parity:
+    """How far the masks of an export are from those of the original.
+
+    Attributes:
+        frames: compared. dice: mean over frames, both empty = 1. lowest_dice: of a frame.
+        probability_difference: largest absolute difference of a pixel's lesion probability.
+    """
+
+    frames: int = 0
+    dice: float = 0.0
+    lowest_dice: float = 1.0
+    probability_difference: float = 0.0
+
+    def add(self, original: Tensor, exported: Tensor, threshold: float) -> None:
+        """Lesion probabilities (B, H, W) of the same frames."""
+        self.probability_difference = max(self.probability_difference, float((original - exported).abs().max()))
+        for first, second in zip(original > threshold, exported > threshold, strict=True):
+            total = int(first.sum() + second.sum())
+            dice = 2 * int((first & second).sum()) / total if total else 1.0
+            self.dice = (self.dice * self.frames + dice) / (self.frames + 1)
+            self.lowest_dice = min(self.lowest_dice, dice)
+            self.frames += 1
+
+
+def export_network(
+    network: nn.Module,
+    frames: Iterable[dict[str, Any]],
+    output_dir: str | Path,
+    name: str = "model",
+    formats: Sequence[str] = ("torchscript", "onnx"),
+    temperature: float = 1.0,
+    threshold: float = 0.5,
+    calibration_frames: int = 200,
+) -> Path:
+    """Write the exports and ``parity.csv``; an export that does not give the same masks is not kept.
+
+    Args:
+        network: with its weights, in eval mode, on the CPU.
+        frames: batches {"image": (B, 3, H, W) uint8, "error": texts}, H and W multiples of 32.
+        output_dir: gets <name>.ts, <name>.onnx, <name>_openvino.xml and .bin, <name>_openvino_int8.xml and .bin.
+        formats: some of FORMATS.
+        temperature: folded into the segmentation head: the exports' logits are the network's divided by it.
+        threshold: lesion is where the probability is above it.
+        calibration_frames: for INT8, at most.
+
+    Returns:
+        ``output_dir``.
+
+    Raises:
+        ValueError: unknown format, temperature not above 0, sides that are no multiples of 32.
+        ImportError: a package of a format is missing; it is named.
+        ExportError: no frame to compare on, or an export with other masks.
+    """
+    for kind in formats:
+        if kind not in FORMATS:
+            raise ValueError(f"format '{kind}' is unknown; expected some of {', '.join(FORMATS)}.")
+    if not formats:
+        raise ValueError(f"formats is empty; expected some of {', '.join(FORMATS)}.")
+    folder = ensure_writable(output_dir)
+    network = fold_temperature(network, temperature)
+    batches = [batch["image"][[not error for error in batch["error"]]].float() / 255 for batch in frames]
+    batches = [batch for batch in batches if len(batch)]
+    if not batches:
+        raise ExportError("no frame to compare the exports on; give --dataset_dir with pictures that can be read.")
+    height, width = batches[0].shape[-2:]
+    if height % MULTIPLE or width % MULTIPLE:
+        raise ValueError(f"image_size is {height}x{width}; exports take multiples of {MULTIPLE}.")
+    table, bad = Table(COLUMNS), []
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder) as scratch:
+        writer = FormatWriter(network, batches, Path(scratch), calibration_frames)
+        for kind in (one for one in FORMATS if one in formats):
+            logger.info("exporting %s", kind)
+            made = Path(scratch) / kind / f"{name}{SUFFIXES[kind]}"
+            made.parent.mkdir()
+            writer.write(kind, made)
+            parity = compare(network, open_backend(made, kind), batches, threshold, kind)
+            _note(table, kind, made, parity)
+            least = LEAST_DICE.get(kind, 0.999)
+            if parity.dice < least:
+                bad.append(f"{kind}: mean Dice {parity.dice:.4f} with the original, expected {least} or more")
+                continue
+            for part in sorted(made.parent.iterdir()):  # .bin before the .xml that needs it
+                os.replace(part, folder / part.name)
+    table.write(folder / PARITY_FILE)
+    if bad:
+        raise ExportError(f"not kept: {'; '.join(bad)}. Their rows are in {folder / PARITY_FILE}.")
+    return folder
+
+
+def _note(table: Table, kind: str, file: Path, parity: Parity) -> None:
+    """The row of an export, also in the log."""
+    size = sum(part.stat().st_size for part in file.parent.iterdir()) / 2**20
+    table.add(
+        format=kind,
+        file=file.name,
+        megabytes=size,
+        frames=parity.frames,
+        dice=parity.dice,
+        lowest_dice=parity.lowest_dice,
+        probability_difference=parity.probability_difference,
+        sha256=file_sha256(str(file)),
+    )
+    logger.info(
+        "%s: %.1f MiB, Dice with the original %.5f (lowest %.5f), probabilities differ by up to %.2g",
+        *(file.name, size, parity.dice, parity.lowest_dice, parity.probability_difference),
+    )
+
+
+def fold_temperature(network: nn.Module, temperature: float) -> nn.Module:
+    """A copy of a network whose logits are divided by a temperature, at no cost: its last layer is divided by it.
+
+    Raises:
+        ValueError: a temperature that is not above 0.
+        TypeError: a network whose segmentation head is not known.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; expected a number above 0, 1 = as trained.")
+    network = copy.deepcopy(network).eval()
+    if temperature != 1:
+        with torch.no_grad():
+            for parameter in segmentation_head(network).parameters():
+                parameter.div_(temperature)
+    return network
+
+
+@torch.no_grad()
+def compare(
+    network: nn.Module, exported: nn.Module, batches: Sequence[Tensor], threshold: float, name: str = ""
+) -> Parity:
+    """How the masks of two networks differ on batches (B, 3, H, W) in 0..1."""
+    parity = Parity()
+    for batch in tqdm(batches, desc=f"comparing {name}", delay=2, leave=False):
+        parity.add(lesion_probability(network(batch)), lesion_probability(exported(batch)), threshold)
+    return parity

@@ -1,0 +1,100 @@
+"""A network written in each format; what one is made of is made once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scripts.networks.backends import MULTIPLE
+
+OPSET = 18
+LARGEST = 2048  # pixels, side of an input of the ONNX file
+#: operations that stay in float: LayerNorm, and the products and the softmax of attention
+FLOAT_OPERATIONS = ("MVN", "MatMul", "Softmax", "ScaledDotProductAttention")
+
+
+class FormatWriter:
+    """Writes one network in several formats.
+
+    Args:
+        network: in eval mode, on the CPU.
+        batches: frames (B, 3, H, W) in 0..1; INT8 is calibrated on them.
+        scratch: folder for what is needed on the way.
+        calibration_frames: at most.
+    """
+
+    def __init__(self, network: nn.Module, batches: Sequence[Tensor], scratch: Path, calibration_frames: int) -> None:
+        self.network, self.batches, self.scratch = network, batches, scratch
+        self.calibration_frames = calibration_frames
+
+    def write(self, kind: str, file: Path) -> None:
+        """Write one format. Raises ImportError: its package is missing."""
+        getattr(self, f"_{kind}")(file)
+
+    def _torchscript(self, file: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # what the zoo asks for
+            torch.jit.save(torch.jit.script(self.network), str(file))
+
+    def _onnx(self, file: Path) -> None:
+        file.write_bytes(self._onnx_bytes)
+
+    def _openvino(self, file: Path) -> None:
+        import openvino
+
+        openvino.save_model(self._openvino_model, str(file), compress_to_fp16=False)
+
+    def _openvino_int8(self, file: Path) -> None:
+        import nncf
+        import openvino
+
+        frames = torch.cat(list(self.batches))[: self.calibration_frames]
+        model = nncf.quantize(
+            self._openvino_model,
+            nncf.Dataset([frame[None].numpy() for frame in frames]),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(frames),
+            ignored_scope=nncf.IgnoredScope(types=list(FLOAT_OPERATIONS), validate=False),
+        )
+        openvino.save_model(model, str(file), compress_to_fp16=False)
+
+    @cached_property
+    def _onnx_bytes(self) -> bytes:
+        """The ONNX file: any batch, sides in multiples of 32."""
+        import onnx  # noqa: F401  # named here, where the message says what is missing, not inside of the exporter
+        import onnxscript  # noqa: F401
+
+        most = LARGEST // MULTIPLE
+        batch, rows, columns = (
+            torch.export.Dim(name, min=low, max=most) for name, low in (("batch", 1), ("rows", 2), ("columns", 2))
+        )
+        path = self.scratch / "network.onnx"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                self.network,
+                (torch.rand(2, 3, 2 * MULTIPLE, 3 * MULTIPLE),),  # sizes that differ, and none of them 1
+                str(path),
+                dynamo=True,
+                verbose=False,
+                external_data=False,
+                opset_version=OPSET,
+                dynamic_shapes=({0: batch, 2: MULTIPLE * rows, 3: MULTIPLE * columns},),
+                input_names=["image"],
+                output_names=["logits"],
+            )
+        return path.read_bytes()
+
+    @cached_property
+    def _openvino_model(self) -> Any:
+        import openvino
+
+        path = self.scratch / "for_openvino.onnx"
+        path.write_bytes(self._onnx_bytes)
+        return openvino.convert_model(str(path))

@@ -1,0 +1,135 @@
+"""Exported networks in the place of a PyTorch one: the same call, another engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .checkpoints import CheckpointError
+
+#: suffix of the file of each backend, beside the checkpoint that it was exported from
+SUFFIXES = {
+    "torch": ".pt",
+    "torchscript": ".ts",
+    "onnx": ".onnx",
+    "openvino": "_openvino.xml",
+    "openvino_int8": "_openvino_int8.xml",
+}
+MULTIPLE = 32  # pixels; exported networks take sides that are multiples of it
+_NEEDS = {"onnx": "onnxruntime", "openvino": "openvino", "openvino_int8": "openvino"}
+
+
+def backend_file(checkpoint: str | Path, backend: str) -> Path:
+    """The file that a backend runs: the checkpoint itself, or what export.json wrote beside it.
+
+    Raises:
+        ValueError: unknown backend.
+        CheckpointError: there is no such file.
+    """
+    if backend not in SUFFIXES:
+        raise ValueError(f"backend '{backend}' is unknown; expected one of {', '.join(SUFFIXES)}.")
+    checkpoint = Path(checkpoint)
+    file = checkpoint if backend == "torch" else checkpoint.with_name(checkpoint.stem + SUFFIXES[backend])
+    if backend != "torch" and not file.is_file():
+        raise CheckpointError(
+            f"{file} does not exist; export {checkpoint.name} first: --config_file "
+            f"\"['configs/inference.json','configs/export.json']\" --formats \"['{backend}']\""
+        )
+    return file
+
+
+def open_backend(file: str | Path, backend: str, device: str | torch.device = "cpu", threads: int = 0) -> nn.Module:
+    """An exported network, to be called as the network that it was made of.
+
+    Args:
+        file: what export.json wrote.
+        backend: "torchscript", "onnx", "openvino" or "openvino_int8".
+        device: where TorchScript and, with its GPU package, ONNX Runtime compute; OpenVINO computes on the CPU.
+        threads: of ONNX Runtime and OpenVINO; 0 = as many as torch has.
+
+    Raises:
+        CheckpointError: the file is missing, broken, or no exported segmentation network.
+        ImportError: the backend's package is not installed.
+    """
+    if not Path(file).is_file():
+        raise CheckpointError(f"{file} does not exist; export it by configs/export.json.")
+    opened = {"torchscript": _torchscript, "onnx": _onnx, "openvino": _openvino, "openvino_int8": _openvino}[backend]
+    try:
+        run = opened(Path(file), torch.device(device), threads or torch.get_num_threads())
+    except ImportError as error:
+        package = _NEEDS[backend]
+        raise ImportError(f"backend '{backend}' needs {package}: pip install {package}") from error
+    except Exception as error:  # each engine has errors of its own, with no common base
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"{file}: not a network that {backend} can open ({reason}); export it again by configs/export.json."
+        ) from error
+    return ExportedNetwork(run, backend)
+
+
+class ExportedNetwork(nn.Module):
+    """A network without parameters that hands its input to another engine; not for training.
+
+    Shape:
+        input (B, 3, H, W) in 0..1, H and W multiples of 32; output logits (B, C, H, W) on the input's device.
+    """
+
+    def __init__(self, run: Callable[[Tensor], Tensor], backend: str) -> None:
+        super().__init__()
+        self.backend = backend
+        self._run = run
+
+    def forward(self, image: Tensor) -> Tensor:
+        """See the class. Raises ValueError: sides that are no multiples of 32."""
+        height, width = image.shape[-2:]
+        if height % MULTIPLE or width % MULTIPLE:
+            raise ValueError(
+                f"the input is {height}x{width} pixels and {self.backend} takes multiples of {MULTIPLE}; give an "
+                "--image_size that is one, or --backend torch."
+            )
+        return self._run(image.float())
+
+
+def _torchscript(file: Path, device: torch.device, threads: int) -> Callable[[Tensor], Tensor]:
+    return torch.jit.load(str(file), map_location=device).eval()
+
+
+def _onnx(file: Path, device: torch.device, threads: int) -> Callable[[Tensor], Tensor]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
+    there = onnxruntime.get_available_providers()
+    providers = [name for name in (*wanted, "CPUExecutionProvider") if name in there]
+    session = onnxruntime.InferenceSession(str(file), options, providers=providers)
+    name = session.get_inputs()[0].name
+
+    def run(image: Tensor) -> Tensor:
+        (logits,) = session.run(None, {name: _array(image)})
+        return torch.from_numpy(logits).to(image.device)
+
+    return run
+
+
+def _openvino(file: Path, device: torch.device, threads: int) -> Callable[[Tensor], Tensor]:
+    import openvino
+
+    settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    # Without the hint, machines with bf16 compute in it: other masks than on the next machine.
+    settings["INFERENCE_PRECISION_HINT"] = "f32"
+    compiled = openvino.Core().compile_model(str(file), "CPU", settings)
+
+    def run(image: Tensor) -> Tensor:
+        return torch.from_numpy(np.array(compiled(_array(image))[0])).to(image.device)
+
+    return run
+
+
+def _array(image: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(image.detach().as_subclass(Tensor).cpu().numpy())
