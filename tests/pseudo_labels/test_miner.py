@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from scripts.pseudo_labels import MiningRules, PromptableSegmenter, PromptBuilder, Proposals, PseudoLabelMiner
-from scripts.pseudo_labels.miner import COVERS_ALL, HEALTHY, MINED, MIXED, REJECTED, STUDENT, UNSURE
+from scripts.pseudo_labels.miner import COVERS_ALL, DOUBTED, HEALTHY, MINED, MIXED, REJECTED, STUDENT, UNSURE
 
 PICTURE = np.zeros((40, 60, 3), np.uint8)
 
@@ -52,7 +52,10 @@ def test_what_both_see_is_mined_with_the_dice_to_be_expected() -> None:
     refined = box_mask((10, 30), (6, 26))
     found = PseudoLabelMiner(Given([refined], 0.9)).mine(PICTURE, student((LEFT, 0.8)))
     assert found.decision == MINED and np.array_equal(found.mask, refined) and np.array_equal(found.student, LEFT)
-    assert found.weight == pytest.approx(2 * 0.9 / 1.9)
+    assert found.expected_iou == pytest.approx(expected(380 * 0.8 + 20 * 0.01, 400, 20 * 0.8 + 1980 * 0.01))
+    assert found.weight == pytest.approx(2 * found.expected_iou / (1 + found.expected_iou)), (
+        "less than the predicted .9"
+    )
     (lesion,) = found.lesions
     assert lesion.agreement == pytest.approx(380 / 420) and lesion.taken == "segmenter"
     assert lesion.student_confidence == pytest.approx(0.8), "its box is the component"
@@ -69,7 +72,8 @@ def test_what_both_see_is_mined_with_the_dice_to_be_expected() -> None:
     ],
 )
 def test_each_rule_can_reject(quality: float, stability: float, mask: NDArray[np.bool_], taken: bool) -> None:
-    found = PseudoLabelMiner(Given([mask], quality, stability)).mine(PICTURE, student((LEFT, 0.8)))
+    miner = PseudoLabelMiner(Given([mask], quality, stability), rules=MiningRules(expected_iou=0.0))
+    found = miner.mine(PICTURE, student((LEFT, 0.8)))
     assert found.decision == (MINED if taken else REJECTED) and (found.mask is None) != taken
     assert (found.weight > 0) == taken
 
@@ -78,7 +82,7 @@ def test_a_sure_student_is_believed_where_the_segmenter_is_not() -> None:
     miner = PseudoLabelMiner(Given([RIGHT], 0.99))
     found = miner.mine(PICTURE, student((LEFT, 0.98), background=0.0))
     assert found.decision == STUDENT and np.array_equal(found.mask, LEFT)
-    assert found.weight == pytest.approx(2 * 0.98 / 1.98), "all probability is inside: expected IoU .98"
+    assert found.weight == pytest.approx(2 * 0.98 / 1.98), "all probability is inside: the IoU to be expected is .98"
     assert miner.mine(PICTURE, student((LEFT, 0.9))).decision == REJECTED
     never = PseudoLabelMiner(Given([RIGHT], 0.99), rules=MiningRules(student_confidence=1.0))
     assert never.mine(PICTURE, student((LEFT, 1.0))).decision == REJECTED
@@ -88,13 +92,23 @@ def test_one_lesion_of_each() -> None:
     segmenter = Given([LEFT, LEFT], 0.9)
     found = PseudoLabelMiner(segmenter).mine(PICTURE, student((LEFT, 0.99), (RIGHT, 0.97), background=0.0))
     assert found.decision == MIXED and np.array_equal(found.mask, LEFT | RIGHT)
-    quality = (400 * 0.9 + 100 * expected(0.97, 100, 396)) / 500
-    assert found.weight == pytest.approx(2 * quality / (1 + quality))
+    assert found.expected_iou == pytest.approx(expected(400 * 0.99 + 100 * 0.97, 500, 0))
+    assert found.weight == pytest.approx(2 * 0.9 / 1.9), "the segmenter's own estimate is the smaller one"
 
 
 def expected(inside: float, size: int, outside: float) -> float:
-    """Expected IoU of a component of `size` pixels at probability `inside`, with a mass of `outside` beyond it."""
-    return inside * size / (size + outside)
+    """Expected IoU of a mask of `size` pixels with a mass of `inside` in it and of `outside` beyond it."""
+    return inside / (size + outside)
+
+
+def test_a_mask_that_the_student_doubts_is_dropped() -> None:
+    refined = box_mask((10, 30), (10, 30))  # IoU .6 with what the student sees
+    probability = student((LEFT, 0.6), background=0.0)
+    found = PseudoLabelMiner(Given([refined], 0.99)).mine(PICTURE, probability)
+    assert found.expected_iou == pytest.approx(expected(300 * 0.6, 400, 100 * 0.6)) and found.expected_iou < 0.6
+    assert found.decision == DOUBTED and found.mask is None and found.weight == 0
+    lenient = PseudoLabelMiner(Given([refined], 0.99), rules=MiningRules(expected_iou=0.3))
+    assert lenient.mine(PICTURE, probability).decision == MINED
 
 
 def test_one_doubtful_lesion_drops_the_picture() -> None:

@@ -1,4 +1,4 @@
-"""Models of the real classes with few random weights, saved as the library does it; pictures and prompts for them."""
+"""Models of the real classes with few random weights, saved as the library does it; pictures, prompts and bad files."""
 
 from __future__ import annotations
 
@@ -165,3 +165,13 @@ def prompts(height: int, width: int, count: int = 3) -> dict[str, np.ndarray]:
         "labels": np.tile([1, 0], (count, 1)),
         "boxes": np.concatenate([low, high], 1).astype(np.float32),
     }
+
+
+class Planted:
+    """Leaves a file when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return (Path.write_text, (self.trace, "ran"))

@@ -19,6 +19,7 @@ MINING = ("inference", "mine_pseudo_labels")
 LENIENT: dict[str, Any] = {
     "rules#predicted_iou": 0.0,
     "rules#agreement": 0.0,
+    "rules#expected_iou": 0.0,
     "rules#healthy_probability": 1.0,
     "rules#largest_share": 1.0,
     "image_size": 64,

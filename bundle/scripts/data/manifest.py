@@ -28,8 +28,8 @@ def write_manifest(
 ) -> dict[str, Any]:
     """Write manifest.json in one step (temporary name, then rename) and return its content.
 
-    "file" and "label" are posix paths relative to dataset_dir (a JSON's folder), and so is "image", which is there where
-    a picture lies outside and "file" is but its name; hashes are of the files as they are.
+    "file" and "label" are posix paths relative to dataset_dir (a JSON's folder). So is "image", which is there where a
+    picture lies outside and "file" is but its name. Hashes are of the files as they are.
     Raises OSError that names the path when it cannot be written.
     """
     root = Path(os.path.abspath(os.path.expanduser(dataset_dir)))

@@ -28,7 +28,7 @@ from scripts.pseudo_labels import DECISIONS, GIVEN, MinedLabel, PseudoLabelMiner
 logger = logging.getLogger(__name__)
 
 COLUMNS = (
-    *("file", "decision", "weight", "lesions", "lesion_share", "student_share"),
+    *("file", "decision", "weight", "lesions", "lesion_share", "student_share", "expected_iou"),
     *("predicted_iou", "stability", "agreement", "student_confidence", "mask"),
 )
 SCORES = ("predicted_iou", "stability", "agreement", "student_confidence")
@@ -115,6 +115,7 @@ class PseudoLabelResults:
             lesions=len(label.lesions),
             lesion_share=None if label.mask is None else float(label.mask.mean()),
             student_share=float(label.student.mean()),
+            expected_iou=label.expected_iou,
             mask=None if mask is None else path,
             **lowest,
         )

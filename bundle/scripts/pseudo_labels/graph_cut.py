@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 
 from scripts.pseudo_labels.masks import iou
 from scripts.pseudo_labels.promptable import NEGATIVE, POSITIVE, PromptableSegmenter, Proposals, stability_score
-from scripts.pseudo_labels.small_picture import SmallPicture
+from scripts.pseudo_labels.small_picture import BACKGROUND, OBJECT, SmallPicture, trimap
 
 CERTAIN = 6.0  # logit of a mask that has no probability
-SURE = 3.0  # logit of mask_logits (probability .95) from which a pixel is fixed
 POINT_RADIUS = 2  # pixels of the small grid
 
 
@@ -94,10 +93,11 @@ class GrabCutSegmenter(PromptableSegmenter):
         # A box alone says "most of this"; a rough mask says which part.
         state[rows, columns] = cv2.GC_PR_FGD if logits is None and box is not None else cv2.GC_PR_BGD
         if logits is not None:
-            small = picture.shrink(logits)[rows, columns]
-            part = state[rows, columns]
-            part[small > 0] = cv2.GC_PR_FGD
-            part[small > SURE] = cv2.GC_FGD
+            small = picture.shrink(logits)
+            found, part = trimap(small)[rows, columns], state[rows, columns]
+            part[small[rows, columns] > 0] = cv2.GC_PR_FGD
+            part[found == OBJECT] = cv2.GC_FGD
+            part[found == BACKGROUND] = cv2.GC_BGD
         for (x, y), label in zip(points, labels, strict=True) if points is not None else ():
             if label in (POSITIVE, NEGATIVE):
                 row, column = picture.pixel(x, y)

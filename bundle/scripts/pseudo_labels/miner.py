@@ -15,8 +15,9 @@ from scripts.pseudo_labels.prompts import PromptBuilder, Prompts
 #: decisions on a picture; the first four give a pseudo-label
 MINED, MIXED, STUDENT, HEALTHY = "mined", "mixed", "student", "healthy"
 DROPPED = "dropped: "
-UNSURE, REJECTED, COVERS_ALL = DROPPED + "no lesion, but not sure", DROPPED + "rejected", DROPPED + "covers all"
-DECISIONS = (MINED, MIXED, STUDENT, HEALTHY, UNSURE, REJECTED, COVERS_ALL)
+UNSURE, REJECTED = DROPPED + "no lesion, but not sure", DROPPED + "rejected"
+DOUBTED, COVERS_ALL = DROPPED + "doubted by the student", DROPPED + "covers all"
+DECISIONS = (MINED, MIXED, STUDENT, HEALTHY, UNSURE, REJECTED, DOUBTED, COVERS_ALL)
 ROUNDING = 1e-6  # segmenters answer in float32
 GIVEN = (MINED, MIXED, STUDENT, HEALTHY)
 
@@ -31,6 +32,7 @@ class MiningRules:
         agreement: least IoU of the segmenter's mask with the student's component.
         student_confidence: mean max(p, 1 - p) of the student in the component's box from which its own mask is taken
             where the segmenter's is not; 1 = never.
+        expected_iou: least IoU of the picture's mask with the truth that the student's probabilities let expect.
         healthy_probability: a picture without component is taken as healthy when no pixel is above it; 0 = never.
         largest_share: pictures of which more would be lesion are dropped.
     """
@@ -39,6 +41,7 @@ class MiningRules:
     stability: float | None = None
     agreement: float = 0.5
     student_confidence: float = 0.95
+    expected_iou: float = 0.6
     healthy_probability: float = 0.05
     largest_share: float = 0.9
 
@@ -72,7 +75,9 @@ class MinedLabel:
         mask: (H, W) bool; None where the picture is dropped.
         student: (H, W) bool, the student's components.
         decision: one of DECISIONS.
-        weight: 0..1, the Dice to be expected, 2q / (1 + q) with q the IoU that is predicted; 0 where it is dropped.
+        weight: 0..1, the Dice to be expected, 2q / (1 + q), q the smaller one of expected_iou and the IoU that the
+            segmenter predicts (mean over its lesions, by area); 0 where it is dropped.
+        expected_iou: of the mask, by the student's probabilities; None without a mask.
         lesions: one for each component.
     """
 
@@ -80,6 +85,7 @@ class MinedLabel:
     student: NDArray[np.bool_]
     decision: str
     weight: float
+    expected_iou: float | None = None
     lesions: Sequence[Lesion] = field(default_factory=tuple)
 
 
@@ -183,21 +189,18 @@ class PseudoLabelMiner:
     ) -> MinedLabel:
         """One lesion without a mask drops the picture: its pixels would be taught as background."""
         if not all(lesion.taken for lesion in lesions):
-            return MinedLabel(None, student, REJECTED, 0.0, tuple(lesions))
-        parts = [
-            proposals.masks[k] if lesion.taken == "segmenter" else prompts.components[k]
-            for k, lesion in enumerate(lesions)
-        ]
-        mask = np.any(parts, axis=0)
+            return MinedLabel(None, student, REJECTED, 0.0, lesions=tuple(lesions))
+        by_segmenter = [lesion.taken == "segmenter" for lesion in lesions]
+        parts = np.where(np.array(by_segmenter)[:, None, None], proposals.masks, prompts.components)
+        mask = parts.any(axis=0)
+        expected = expected_iou(probability, mask)
         if mask.mean() > self.rules.largest_share:
-            return MinedLabel(None, student, COVERS_ALL, 0.0, tuple(lesions))
-        # The student's own estimate of its mask is made of its probabilities.
-        expected = [
-            lesion.predicted_iou if lesion.taken == "segmenter" else expected_iou(probability, prompts.components[k])
-            for k, lesion in enumerate(lesions)
-        ]
-        sizes = [max(1, np.count_nonzero(part)) for part in parts]
-        quality = float(np.clip(np.average(expected, weights=sizes), 0, 1))
-        taken = {lesion.taken for lesion in lesions}
-        decision = MINED if taken == {"segmenter"} else STUDENT if taken == {"student"} else MIXED
-        return MinedLabel(mask, student, decision, 2 * quality / (1 + quality), tuple(lesions))
+            return MinedLabel(None, student, COVERS_ALL, 0.0, expected, tuple(lesions))
+        if expected < self.rules.expected_iou:
+            return MinedLabel(None, student, DOUBTED, 0.0, expected, tuple(lesions))
+        sizes = parts.sum(axis=(1, 2)) * by_segmenter
+        predicted = np.array([lesion.predicted_iou for lesion in lesions])
+        quality = min(expected, float(np.average(predicted, weights=sizes))) if sizes.any() else expected
+        decision = MINED if all(by_segmenter) else MIXED if any(by_segmenter) else STUDENT
+        weight = 2 * quality / (1 + quality)
+        return MinedLabel(mask, student, decision, weight, expected, tuple(lesions))

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from skimage.segmentation import random_walker
 
 from scripts.pseudo_labels.masks import expected_iou
 from scripts.pseudo_labels.promptable import NEGATIVE, POSITIVE, PromptableSegmenter, Proposals, stability_score
-from scripts.pseudo_labels.small_picture import SmallPicture
-
-OBJECT, BACKGROUND = 1, 2
-CORE = 0.5  # share of the largest distance to the border beyond which a rough mask is a seed
-SURE = 3.0  # logit (probability .05) below which a rough mask is background
+from scripts.pseudo_labels.small_picture import BACKGROUND, OBJECT, SmallPicture, trimap
 
 
 class RandomWalkSegmenter(PromptableSegmenter):
@@ -33,7 +28,7 @@ class RandomWalkSegmenter(PromptableSegmenter):
     trusted_stability = 0.0
     passes = 1
 
-    def __init__(self, side: int = 160, beta: float = 1000.0) -> None:
+    def __init__(self, side: int = 160, beta: float = 5000.0) -> None:
         self.side, self.beta = int(side), float(beta)
 
     @property
@@ -96,10 +91,7 @@ class RandomWalkSegmenter(PromptableSegmenter):
         picture = self._picture
         seeds = np.zeros(picture.shape, np.int64)
         if logits is not None:
-            small = picture.shrink(logits)
-            depth = ndimage.distance_transform_edt(np.pad(small > 0, 1))[1:-1, 1:-1]
-            seeds[(depth > CORE * depth.max()) & (depth > 0)] = OBJECT
-            seeds[small < -SURE] = BACKGROUND
+            seeds = trimap(picture.shrink(logits))
         if box is not None:
             rows, columns = picture.box(box)
             outside = np.ones(picture.shape, bool)

@@ -1,7 +1,7 @@
-"""Segment Anything models as promptable segmenters, through the transformers library: SAM, SAM-HQ, SAM 2, EdgeTAM.
+"""Segment Anything models as promptable segmenters: SAM, MobileSAM, SAM-HQ, SAM 2, EdgeTAM.
 
-Kirillov et al. 2023, "Segment Anything"; Ke et al. 2023, "Segment Anything in High Quality"; Ravi et al. 2024, "SAM 2";
-Zhou et al. 2025, "EdgeTAM". The library is an optional dependency.
+Kirillov et al. 2023, "Segment Anything"; Zhang et al. 2023, "Faster Segment Anything" (MobileSAM); Ke et al. 2023,
+"Segment Anything in High Quality"; Ravi et al. 2024, "SAM 2"; Zhou et al. 2025, "EdgeTAM".
 """
 
 from __future__ import annotations
@@ -16,27 +16,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from scripts.pseudo_labels.embedding_cache import EmbeddingCache
 from scripts.pseudo_labels.promptable import NO_POINT, PromptableSegmenter, Proposals, SegmenterError, stability_score
-from scripts.pseudo_labels.sam_weights import FAMILIES, first_line, load_model
+from scripts.pseudo_labels.sam_models import SamAdapter, open_sam
+from scripts.pseudo_labels.sam_weights import first_line
 
-PADDED = ("sam", "sam_hq")  # the longest side is scaled, right and bottom are padded; the others scale each side
 PADDING_LOGIT = -10.0  # what lies in the padding is not the object: sigmoid(-10) = 0.00005
 
 
 class SamSegmenter(PromptableSegmenter):
-    """A Segment Anything model that answers each prompt with one mask, in float32 and without gradients.
-
-    Attributes:
-        model: the library's model, in eval mode.
-        image_processor: the library's, which scales and normalises pictures.
-    """
+    """A Segment Anything model that answers each prompt with one mask, in float32 and without gradients."""
 
     def __init__(
         self,
-        weights: str | Path,
+        weights: str | Path | SamAdapter,
         device: str | torch.device = "cpu",
         cache_dir: str | Path = "",
         cache_gb: float = 4.0,
@@ -45,33 +40,37 @@ class SamSegmenter(PromptableSegmenter):
         """Load the model.
 
         Args:
-            weights: folder in the form of the transformers library, or a name on its hub.
+            weights: folder in the form of the transformers library, a name on its hub, a file of the original release
+                (SAM, MobileSAM), or a model that is loaded already.
             device: where the model runs.
             cache_dir: folder that keeps the embeddings of pictures; "" keeps none.
             cache_gb: bound of that folder, in GiB.
             prompts_per_pass: how many prompts the decoder answers at once; more take more memory.
 
         Raises:
-            SegmenterError: the library is missing; the folder, the weights or the device cannot be used; the hub
-                cannot be reached.
+            SegmenterError: the library is missing; the folder, the file, the weights or the device cannot be used; the
+                hub cannot be reached.
         """
         if prompts_per_pass < 1:
             raise SegmenterError(f"prompts_per_pass is {prompts_per_pass}; expected 1 or more.")
         self.prompts_per_pass = prompts_per_pass
         self._cache = EmbeddingCache(cache_dir, cache_gb) if str(cache_dir) else None
-        model, self.image_processor, self._type = load_model(weights)
+        self._sam = weights if isinstance(weights, SamAdapter) else open_sam(weights)
         try:
             self._device = torch.device(device)
-            self.model = model.eval().requires_grad_(False).to(self._device)
+            self._sam.network.eval().requires_grad_(False).to(self._device)
         except (RuntimeError, AssertionError) as error:  # AssertionError: a torch that was built without CUDA
             raise SegmenterError(
                 f"device {str(device)!r} cannot be used ({first_line(error)}); give 'cpu', or one that torch lists."
             ) from error
         millions = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
-        self.name = f"{FAMILIES[self._type][0]} ({self._type}, {millions:.1f} M parameters)"
-        self._side = int(self.model.prompt_encoder.input_image_size)
+        self.name = f"{self._sam.title} ({self._sam.kind}, {millions:.1f} M parameters)"
         self._embeddings: list[Tensor] = []
-        self._check_processor(str(weights))
+
+    @property
+    def model(self) -> nn.Module:
+        """The library's network, in eval mode."""
+        return self._sam.network
 
     @cached_property
     def fingerprint(self) -> str:
@@ -81,25 +80,6 @@ class SamSegmenter(PromptableSegmenter):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             digest.update(tensor.cpu().contiguous().reshape(-1).numpy())
         return digest.hexdigest()
-
-    def _check_processor(self, weights: str) -> None:
-        """Raise SegmenterError unless pictures come out of the image processor as the model takes them."""
-        found = tuple(self._pixels(np.zeros((2, 2, 3), np.uint8))[0].shape)
-        if found != (1, 3, self._side, self._side):
-            raise SegmenterError(
-                f"{weights}: its image processor makes pictures of shape {found}, the model takes "
-                f"{(1, 3, self._side, self._side)}; take config.json and preprocessor_config.json (or "
-                "processor_config.json) from the same model."
-            )
-
-    def _pixels(self, image: NDArray[np.uint8]) -> tuple[Tensor, tuple[int, int]]:
-        """The model's input (1, 3, side, side) and the height and width of the picture in it."""
-        # Without the hint a picture of 1 or 3 rows is taken for one with the channels first.
-        features = self.image_processor(image, return_tensors="pt", input_data_format="channels_last")
-        pixels = features["pixel_values"].float()
-        sizes = features.get("reshaped_input_sizes")
-        height, width = pixels.shape[-2:] if sizes is None else sizes[0].tolist()
-        return pixels, (height, width)
 
     def set_image(self, image: NDArray[np.uint8], file: str = "") -> None:
         """Take the picture (H, W, 3) uint8 RGB that the next prompts are about; its embeddings may be kept ones.
@@ -117,25 +97,18 @@ class SamSegmenter(PromptableSegmenter):
             self._content = tuple(kept.pop().tolist())
         else:
             try:
-                pixels, self._content = self._pixels(image)
+                pixels, self._content = self._sam.preprocess(image)
             except ValueError as error:
                 raise SegmenterError(
                     f"{self._file or 'picture'}: {image.shape[1]}x{image.shape[0]} pixels (width x height) cannot be "
-                    f"scaled to the {self._side} of {self.name} ({first_line(error)}); cut it into less elongated "
+                    f"scaled to the {self._sam.side} of {self.name} ({first_line(error)}); cut it into less elongated "
                     "parts."
                 ) from error
-            kept = self._encode(pixels)
+            with torch.no_grad():
+                kept = self._sam.encode(pixels.to(self._device))
             if self._cache is not None:
                 self._cache.put(key, [*kept, torch.tensor(self._content)])
         self._embeddings = [embedding.to(self._device) for embedding in kept]
-
-    @torch.no_grad()
-    def _encode(self, pixels: Tensor) -> list[Tensor]:
-        """Embeddings of a picture, each (1, ...): one of SAM, several where the decoder sees finer features."""
-        found = self.model.get_image_embeddings(pixels.to(self._device))
-        if self._type == "sam_hq":
-            return [found[0], *found[1]]
-        return list(found) if isinstance(found, (list, tuple)) else [found]
 
     def _key(self, image: NDArray[np.uint8]) -> str:
         """Whatever the embeddings depend on, as 64 hexadecimal digits."""
@@ -145,11 +118,7 @@ class SamSegmenter(PromptableSegmenter):
 
     @cached_property
     def _settings(self) -> str:
-        import transformers
-
-        config = {key: value for key, value in self.model.config.to_dict().items() if key != "_name_or_path"}
-        parts = [self.fingerprint, config, self.image_processor.to_dict(), transformers.__version__, self._device.type]
-        return json.dumps(parts, sort_keys=True, default=str)
+        return json.dumps([self.fingerprint, self._sam.settings, self._device.type], sort_keys=True, default=str)
 
     def _predict(
         self,
@@ -169,8 +138,8 @@ class SamSegmenter(PromptableSegmenter):
                 "a box or a mask."
             )
         parts: list[tuple[NDArray[np.intp], Proposals]] = []
-        # The library's label of padding, -10, zeroes a token that still takes part in attention and so changes the
-        # answer. Prompts of as many real points go together instead, without padding.
+        # A point that is none (label -1, or -10 in transformers) is a token that still takes part in attention and so
+        # changes the answer. Prompts of as many real points go together instead, without padding.
         for number in np.unique(numbers):
             alike = np.flatnonzero(numbers == number)
             for start in range(0, len(alike), self.prompts_per_pass):
@@ -178,63 +147,55 @@ class SamSegmenter(PromptableSegmenter):
                 inputs: dict[str, Tensor] = {}
                 if number:
                     real = given[chosen]
-                    inputs["input_points"] = self._coordinates(points[chosen][real]).reshape(len(chosen), 1, -1, 2)
-                    inputs["input_labels"] = torch.from_numpy(labels[chosen][real]).reshape(len(chosen), 1, -1)
+                    inputs["points"] = self._coordinates(points[chosen][real]).reshape(len(chosen), -1, 2)
+                    inputs["labels"] = torch.from_numpy(labels[chosen][real]).reshape(len(chosen), -1)
                 if boxes is not None:
-                    inputs["input_boxes"] = self._coordinates(boxes[chosen]).reshape(len(chosen), 1, 4)
+                    inputs["boxes"] = self._coordinates(boxes[chosen])
                 if mask_logits is not None:
-                    inputs["input_masks"] = self._lay(torch.from_numpy(mask_logits[chosen])[:, None])
-                parts.append((chosen, self._decode(len(chosen), inputs)))
+                    inputs["masks"] = self._lay(torch.from_numpy(mask_logits[chosen])[:, None])
+                parts.append((chosen, self._decode(inputs)))
         order = np.argsort(np.concatenate([chosen for chosen, _ in parts]))
         fields = ("masks", "predicted_iou", "stability", "logits")
         return Proposals(*(np.concatenate([getattr(part, field) for _, part in parts])[order] for field in fields))
 
     @torch.no_grad()
-    def _decode(self, count: int, inputs: dict[str, Tensor]) -> Proposals:
-        """Answer prompts whose tensors (count, 1, ...) are in the model's coordinates.
-
-        They go along the batch axis with the picture's embeddings repeated: along the library's axis for the prompts
-        of one picture, each of them cannot have a rough mask of its own.
-        """
-        many = [embedding.expand(count, *embedding.shape[1:]) for embedding in self._embeddings]
-        if self._type in PADDED:
-            picture = {"image_embeddings": many[0]}
-            if len(many) > 1:
-                picture["intermediate_embeddings"] = many[1:]
-        else:
-            picture = {"image_embeddings": many}
+    def _decode(self, inputs: dict[str, Tensor]) -> Proposals:
+        """Answer prompts that are in the model's coordinates."""
         inputs = {name: tensor.to(self._device) for name, tensor in inputs.items()}
-        output = self.model(**picture, **inputs, multimask_output=False)
-        low = output.pred_masks[:, 0].float()  # (count, 1, h, w), over the padded square
-        (full,) = self.image_processor.post_process_masks(
-            [low], [self._size], reshaped_input_sizes=[self._content], binarize=False
-        )
-        logits = full[:, 0].cpu().numpy()
+        low, iou = self._sam.decode(self._embeddings, **inputs)  # (P, 1, h, w) over the model's input
+        logits = self._full(low)[:, 0].cpu().numpy()
         return Proposals(
             masks=logits > 0,
-            predicted_iou=output.iou_scores[:, 0, 0].float().clamp(0, 1).cpu().numpy(),
+            predicted_iou=iou.clamp(0, 1).cpu().numpy(),
             stability=stability_score(logits),
             logits=self._crop(low)[:, 0].cpu().numpy(),
         )
 
+    def _full(self, low: Tensor) -> Tensor:
+        """Logits (P, 1, h, w) over the model's input at the picture's own size, scaled as the releases do it."""
+        if self._sam.padded:
+            square = F.interpolate(low, (self._sam.side, self._sam.side), mode="bilinear", align_corners=False)
+            low = square[..., : self._content[0], : self._content[1]]
+        return F.interpolate(low, self._size, mode="bilinear", align_corners=False)
+
     def _coordinates(self, values: NDArray[np.float32]) -> Tensor:
-        """x, y pairs (..., 2 or 4) of the picture in pixels of the model's input, as the library's processors do it."""
+        """x, y pairs (..., 2 or 4) of the picture in pixels of the model's input."""
         scale = np.array([self._content[1] / self._size[1], self._content[0] / self._size[0]])
         return torch.from_numpy((values.reshape(-1, 2) * scale).astype(np.float32).reshape(values.shape))
 
     def _crop(self, low: Tensor) -> Tensor:
         """The part of logits (P, 1, h, w) that the picture covers, to a fraction of a cell."""
-        rows, columns = (size / self._side for size in self._content)
+        rows, columns = (size / self._sam.side for size in self._content)
         if rows == columns == 1:
             return low
         return _stretch(low, math.ceil(low.shape[-2] * rows), math.ceil(low.shape[-1] * columns), rows, columns)
 
     def _lay(self, logits: Tensor) -> Tensor:
         """Logits (P, 1, h, w) over the picture as the model takes them: over its padded square."""
-        if self._type not in PADDED:
-            return logits  # the model itself scales them to its grid
-        cells = 4 * self.model.prompt_encoder.image_embedding_size[0]
-        rows, columns = (size / self._side for size in self._content)
+        if not self._sam.padded:
+            return logits
+        cells = self._sam.cells
+        rows, columns = (size / self._sam.side for size in self._content)
         fitting = min(logits.shape[-2], math.ceil(cells * rows)), min(logits.shape[-1], math.ceil(cells * columns))
         if fitting != tuple(logits.shape[-2:]):  # finer than the grid: average, do not pick
             logits = F.interpolate(logits, fitting, mode="bilinear", align_corners=False, antialias=True)

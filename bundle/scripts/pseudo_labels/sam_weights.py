@@ -21,17 +21,10 @@ FAMILIES = {
     "edgetam": ("EdgeTAM", "EdgeTamModel", "Sam2ImageProcessor"),
     "edgetam_video": ("EdgeTAM", "EdgeTamModel", "Sam2ImageProcessor"),
 }
-#: how the name of an original file begins: where such weights are in the form of the transformers library
-HUB_NAMES = {
-    "sam_vit_b": "facebook/sam-vit-base",
-    "sam_vit_l": "facebook/sam-vit-large",
-    "sam_vit_h": "facebook/sam-vit-huge",
-    "sam2": "facebook/sam2.1-hiera-tiny",
-    "edgetam": "yonigozlan/EdgeTAM-hf",
-}
 _CURE = (
     "give the folder of a model in the form of the transformers library (config.json, model.safetensors, "
-    f"preprocessor_config.json), or a hub name such as {', '.join(HUB_NAMES.values())}"
+    "preprocessor_config.json), a hub name such as facebook/sam-vit-base, facebook/sam2.1-hiera-tiny or "
+    "yonigozlan/EdgeTAM-hf, or a file of the original release of SAM or MobileSAM (sam_vit_b_01ec64.pth, mobile_sam.pt)"
 )
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 # Entries of config.json that could lead to other files, other code or other arithmetic than float32.
@@ -55,7 +48,8 @@ def load_model(weights: str | Path) -> tuple[Any, Any, str]:
     except ImportError as error:
         raise SegmenterError(
             f"the transformers library, which holds the Segment Anything models, cannot be imported ({error}): run "
-            'pip install "endoscopic-lesion-segmentation[sam]" or uv pip install transformers.'
+            'pip install "endoscopic-lesion-segmentation[sam]" or uv pip install transformers; or give a file of the '
+            "original release of SAM or MobileSAM (sam_vit_b_01ec64.pth, mobile_sam.pt), which needs no such library."
         ) from error
     folder = _folder(weights)
     source = str(folder or weights)
@@ -105,14 +99,10 @@ def first_line(error: Exception) -> str:
 def _folder(weights: str | Path) -> Path | None:
     """The folder, None for a hub name. Raises SegmenterError for anything else."""
     path = Path(weights).expanduser()
-    if path.is_file():
-        name = next((hub for start, hub in HUB_NAMES.items() if path.name.lower().startswith(start)), "")
-        hint = f"; weights such as these are {name} there" if name else ""
-        raise SegmenterError(f"{path}: a single file where a folder is expected; {_CURE}{hint}.")
     if not path.is_dir():
         if _HUB_NAME.fullmatch(str(weights)):
             return None
-        raise SegmenterError(f"{weights}: neither a folder that exists nor a hub name (owner/model); {_CURE}.")
+        raise SegmenterError(f"{weights}: neither a folder or file that exists nor a hub name (owner/model); {_CURE}.")
     if not (path / "config.json").is_file():
         names = sorted(entry.name for entry in path.iterdir())[:8]
         raise SegmenterError(f"{path}: no config.json in this folder, found {names}; {_CURE}.")

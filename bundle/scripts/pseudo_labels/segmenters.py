@@ -21,8 +21,8 @@ def build_segmenter(
     """The segmenter of that name.
 
     Args:
-        name: one of SEGMENTERS; "sam" is any model of the SAM family that transformers knows.
-        weights: for "sam" alone: a folder, or a name on the hub.
+        name: one of SEGMENTERS; "sam" is any model of the SAM family that transformers or kornia know.
+        weights: for "sam" alone: a folder, a name on the hub, or a file of the original release (SAM, MobileSAM).
         device: where "sam" computes.
         cache_dir: where "sam" keeps image embeddings; "" = nowhere.
         cache_gb: GiB that they may fill.
@@ -36,8 +36,8 @@ def build_segmenter(
     if name == "sam":
         if not weights:
             raise SegmenterError(
-                "segmenter sam needs --sam_weights: a folder, or a name on the hub such as facebook/sam-vit-base; "
-                "see docs/knowledge_mining.md for names and licences."
+                "segmenter sam needs --sam_weights: a folder, a name on the hub such as facebook/sam-vit-base, or a "
+                "file of the original release such as mobile_sam.pt; names and licences: docs/knowledge_mining.md."
             )
         from scripts.pseudo_labels.sam import SamSegmenter
 
