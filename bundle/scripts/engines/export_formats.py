@@ -15,6 +15,8 @@ from scripts.networks.backends import MULTIPLE
 
 OPSET = 18
 LARGEST = 2048  # pixels, side of an input of the ONNX file
+#: convolutions from the input on that stay in float: 8 bits of the first maps, of which all others are made, cost most
+FLOAT_CONVOLUTIONS = 20
 #: operations that stay in float: LayerNorm, and the products and the softmax of attention
 FLOAT_OPERATIONS = ("MVN", "MatMul", "Softmax", "ScaledDotProductAttention")
 
@@ -55,12 +57,18 @@ class FormatWriter:
         import openvino
 
         frames = torch.cat(list(self.batches))[: self.calibration_frames]
+        original = self._openvino_model
+        kinds = ("Convolution", "GroupConvolution")
+        first = [one.get_friendly_name() for one in original.get_ordered_ops() if one.get_type_name() in kinds]
         model = nncf.quantize(
-            self._openvino_model,
+            original,
             nncf.Dataset([frame[None].numpy() for frame in frames]),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(frames),
-            ignored_scope=nncf.IgnoredScope(types=list(FLOAT_OPERATIONS), validate=False),
+            fast_bias_correction=False,
+            ignored_scope=nncf.IgnoredScope(
+                names=first[:FLOAT_CONVOLUTIONS], types=list(FLOAT_OPERATIONS), validate=False
+            ),
         )
         openvino.save_model(model, str(file), compress_to_fp16=False)
 
