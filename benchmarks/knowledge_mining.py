@@ -178,11 +178,9 @@ def note(rows: list[dict[str, Any]], row: dict[str, Any], path: Path) -> None:
     """Keep a row and say what it holds."""
     rows.append(row)
     write(rows, path)
-    print(
-        f"{row['segmenter']}, {100 * row['label_fraction']:g}%, seed {row['seed']}, round {row['round']}: "
-        f"pseudo-labels {row['student_dice']} -> {row['mined_dice']}, validation {row['val_dice']}, test Dice {row['test_dice']}",
-        flush=True,
-    )
+    where = f"{row['segmenter']}, {100 * row['label_fraction']:g}%, seed {row['seed']}, round {row['round']}"
+    masks = f"pseudo-labels {row['student_dice_of_kept']} -> {row['mined_dice']}, " if row["mined_dice"] else ""
+    print(f"{where}: {masks}validation {row['val_dice']}, test Dice {row['test_dice']}", flush=True)
 
 
 def main() -> None:

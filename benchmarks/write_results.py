@@ -11,7 +11,10 @@ import csv
 import re
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+from mining_tables import mining_rounds, mining_summary
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -245,6 +248,11 @@ TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "severity grades": ("severity_grade.csv", severity_grades),
     "severity alpha": ("severity_alpha.csv", severity_alpha),
     "severity segmentation": ("severity_segment.csv", severity_segmentation),
+    **{
+        f"mining {data}{what}": (f"knowledge_mining_{data}.csv", partial(make, markdown=markdown))
+        for data in ("kvasir", "montgomery")
+        for what, make in (("", mining_summary), (" rounds", mining_rounds))
+    },
     "label server": ("label_server.csv", plain),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -14,7 +15,11 @@ FILES = sorted(path.name for path in (REPOSITORY / "label_app" / "tests").glob("
 @pytest.mark.parametrize("name", FILES)
 def test_in_the_monai_label_environment(label_python: Path, name: str) -> None:
     command = [str(label_python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", "."]
-    done = subprocess.run([*command, f"label_app/tests/{name}"], cwd=REPOSITORY, capture_output=True, text=True)
+    # Options of this call of pytest (-n) need plug-ins that are not in that environment.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTEST_ADDOPTS"}
+    done = subprocess.run(
+        [*command, f"label_app/tests/{name}"], cwd=REPOSITORY, capture_output=True, text=True, env=environment
+    )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
