@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from scripts.data.fingerprints import file_sha256
 from scripts.data.mining import MiningSet, as_entries
 from scripts.engines.frame_result import FrameResult
 from scripts.engines.picture_results import frame_name
@@ -148,7 +148,7 @@ class PseudoLabelResults:
             "rules": vars(self.miner.rules),
             "prompts": vars(self.miner.prompts),
             "student": str(self.checkpoint),
-            "student_sha256": _sha256(self.checkpoint),
+            "student_sha256": file_sha256(str(self.checkpoint)) if self.checkpoint else "",
             "frames": sum(self.counts.values()),
             "pseudo_labels": len(self.mined),
             "mean_weight": float(np.mean(weights)) if weights else None,
@@ -184,10 +184,3 @@ def _tile(picture: NDArray[np.uint8], label: MinedLabel, file: str) -> tuple[Ima
     mask = np.zeros_like(student) if label.mask is None else small(label.mask, Image.Resampling.NEAREST)
     drawn = draw_overlay(small(picture, Image.Resampling.BOX), mask, student)
     return Image.fromarray(drawn), None, f"{file}\n{label.decision}, weight {label.weight:.2f}"
-
-
-def _sha256(file: str | Path) -> str:
-    if not file or not Path(file).is_file():
-        return ""
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

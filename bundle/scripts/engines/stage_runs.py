@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shlex
@@ -16,6 +15,7 @@ from typing import Any
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
+from scripts.data.fingerprints import file_sha256
 from scripts.engines.overrides import refuse_undeclared
 from scripts.io.atomic import write_text
 from scripts.io.writers import ensure_writable
@@ -186,5 +186,4 @@ def as_argument(value: Any) -> str:
 def _sha256(file: str, name: str, title: str) -> str:
     if not Path(file).is_file():
         raise StageError(f"{title}: {name} {file} does not exist: check the path.")
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    return file_sha256(file)

@@ -6,15 +6,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.pseudo_labels.classical import ClassicalSegmenter, SmallPrompt
 from scripts.pseudo_labels.masks import iou
-from scripts.pseudo_labels.promptable import NEGATIVE, POSITIVE, PromptableSegmenter, Proposals, stability_score
-from scripts.pseudo_labels.small_picture import BACKGROUND, OBJECT, SmallPicture, trimap
+from scripts.pseudo_labels.promptable import POSITIVE
+from scripts.pseudo_labels.small_picture import BACKGROUND, OBJECT, trimap
 
 CERTAIN = 6.0  # logit of a mask that has no probability
 POINT_RADIUS = 2  # pixels of the small grid
 
 
-class GrabCutSegmenter(PromptableSegmenter):
+class GrabCutSegmenter(ClassicalSegmenter):
     """GrabCut (Rother et al. 2004): two colour mixtures and a cut along edges, inside of the box.
 
     Not a model that was trained on anything. It has no probabilities: ``predicted_iou`` is the IoU of its mask with
@@ -27,8 +28,6 @@ class GrabCutSegmenter(PromptableSegmenter):
 
     name = "GrabCut"
     trusted_iou = 0.8
-    trusted_stability = 0.0
-    passes = 1
 
     def __init__(self, side: int = 200, iterations: int = 3) -> None:
         self.side, self.iterations = int(side), int(iterations)
@@ -38,37 +37,13 @@ class GrabCutSegmenter(PromptableSegmenter):
         """Name and settings."""
         return f"{self.name} side={self.side} iterations={self.iterations} opencv={cv2.__version__}"
 
-    def _take(self, image: NDArray[np.uint8]) -> None:
-        self._picture = SmallPicture.of(image, self.side)
+    def _answer(self, prompt: SmallPrompt) -> tuple[NDArray[np.floating], float]:
+        mask, moved = self._cut(prompt), self._cut(prompt, grow=0.1)
+        return CERTAIN * (2 * cv2.GaussianBlur(mask.astype(np.float32), (5, 5), 1.0) - 1), iou(mask, moved)
 
-    def _predict(
-        self,
-        points: NDArray[np.float32] | None,
-        labels: NDArray[np.int64] | None,
-        boxes: NDArray[np.float32] | None,
-        mask_logits: NDArray[np.float32] | None,
-    ) -> Proposals:
-        count = next(len(part) for part in (boxes, points, mask_logits) if part is not None)
-        logits, agreement = [], []
-        for k in range(count):
-            own = [None if part is None else part[k] for part in (points, labels, boxes, mask_logits)]
-            mask, moved = self._cut(*own), self._cut(*own, grow=0.1)
-            agreement.append(iou(mask, moved))
-            logits.append(CERTAIN * (2 * cv2.GaussianBlur(mask.astype(np.float32), (5, 5), 1.0) - 1))
-        stack = np.stack(logits)
-        masks = np.stack([self._picture.restore(one) for one in stack])
-        return Proposals(masks, np.array(agreement, np.float32), stability_score(stack), stack)
-
-    def _cut(
-        self,
-        points: NDArray[np.float32] | None,
-        labels: NDArray[np.int64] | None,
-        box: NDArray[np.float32] | None,
-        logits: NDArray[np.float32] | None,
-        grow: float = 0.0,
-    ) -> NDArray[np.bool_]:
-        """Mask (h, w) for one prompt."""
-        state = self._start(points, labels, box, logits, grow)
+    def _cut(self, prompt: SmallPrompt, grow: float = 0.0) -> NDArray[np.bool_]:
+        """Mask (h, w), the box moved out by ``grow`` of its sides."""
+        state = self._start(prompt, grow)
         wanted = np.isin(state, (cv2.GC_FGD, cv2.GC_PR_FGD))
         if wanted.all() or not wanted.any():
             return wanted  # one of the two colour mixtures would have nothing to be fitted to
@@ -78,29 +53,21 @@ class GrabCutSegmenter(PromptableSegmenter):
         state, _, _ = cv2.grabCut(bgr, state, None, *models, self.iterations, cv2.GC_INIT_WITH_MASK)
         return np.isin(state, (cv2.GC_FGD, cv2.GC_PR_FGD))
 
-    def _start(
-        self,
-        points: NDArray[np.float32] | None,
-        labels: NDArray[np.int64] | None,
-        box: NDArray[np.float32] | None,
-        logits: NDArray[np.float32] | None,
-        grow: float,
-    ) -> NDArray[np.uint8]:
+    def _start(self, prompt: SmallPrompt, grow: float) -> NDArray[np.uint8]:
         """What each pixel (h, w) is taken for at the start; outside of the box is background for good."""
         picture = self._picture
-        rows, columns = (slice(None), slice(None)) if box is None else picture.box(box, grow)
+        rows, columns = (slice(None), slice(None)) if prompt.box is None else picture.box(prompt.box, grow)
         state = np.full(picture.shape, cv2.GC_BGD, np.uint8)
         # A box alone says "most of this"; a rough mask says which part.
-        state[rows, columns] = cv2.GC_PR_FGD if logits is None and box is not None else cv2.GC_PR_BGD
-        if logits is not None:
-            small = picture.shrink(logits)
+        alone = prompt.logits is None and prompt.box is not None
+        state[rows, columns] = cv2.GC_PR_FGD if alone else cv2.GC_PR_BGD
+        if prompt.logits is not None:
+            small = picture.shrink(prompt.logits)
             found, part = trimap(small)[rows, columns], state[rows, columns]
             part[small[rows, columns] > 0] = cv2.GC_PR_FGD
             part[found == OBJECT] = cv2.GC_FGD
             part[found == BACKGROUND] = cv2.GC_BGD
-        for (x, y), label in zip(points, labels, strict=True) if points is not None else ():
-            if label in (POSITIVE, NEGATIVE):
-                row, column = picture.pixel(x, y)
-                value = cv2.GC_FGD if label == POSITIVE else cv2.GC_BGD
-                cv2.circle(state, (column, row), POINT_RADIUS, int(value), -1)
+        for row, column, label in prompt.pixels(picture):
+            value = cv2.GC_FGD if label == POSITIVE else cv2.GC_BGD
+            cv2.circle(state, (column, row), POINT_RADIUS, int(value), -1)
         return state
