@@ -25,6 +25,7 @@ from typing import Any
 from bundle_run import ROOT, figures_of, is_there, kept_rows, machine_of, pairs, run_bundle, training_seconds, write
 
 sys.path.insert(0, str(ROOT / "bundle"))
+from scripts.engines.frame_quality import pairwise_agreement
 from scripts.engines.mining_rounds import best_validation
 from scripts.io.mask_reader import read_mask
 
@@ -96,11 +97,11 @@ def against_truth(mined: Path, data: Path) -> dict[str, float | int | str]:
     for row in rows:
         truth = read_mask(truths[Path(row["file"]).stem]) > 0
         name = Path(Path(row["file"]).with_suffix(".png"))
-        own = dice(read_mask(mined / "student_masks" / name) > 0, truth)
+        own = pairwise_agreement([read_mask(mined / "student_masks" / name) > 0, truth])
         student.append(own)
         if not row["decision"].startswith("dropped"):
             student_kept.append(own)
-            kept.append(dice(read_mask(mined / row["mask"]) > 0, truth))
+            kept.append(pairwise_agreement([read_mask(mined / row["mask"]) > 0, truth]))
     summary = json.loads((mined / "mining.json").read_text())
     return {
         "frames": len(rows),
@@ -111,12 +112,6 @@ def against_truth(mined: Path, data: Path) -> dict[str, float | int | str]:
         "mean_weight": summary["mean_weight"] or "",
         "decisions": " ".join(f"{name.replace(' ', '_')}={count}" for name, count in summary["decisions"].items()),
     }
-
-
-def dice(first: Any, second: Any) -> float:
-    """Dice of two masks (H, W); 1 where both are empty."""
-    total = first.sum() + second.sum()
-    return float(2 * (first & second).sum() / total) if total else 1.0
 
 
 def mean(values: list[float]) -> float | str:

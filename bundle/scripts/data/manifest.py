@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.data.checks import MASKS
 from scripts.data.errors import DatasetError
 from scripts.data.fingerprints import file_sha256, fingerprint, map_files
 
@@ -36,7 +37,8 @@ def write_manifest(
     root = root.parent if root.is_file() else root
     items = [item for found in sections.values() for item in found]
     images = _hashes(map_files(lambda name: fingerprint(name).sha256, (item["image"] for item in items), "hashing"))
-    labels = _hashes(map_files(file_sha256, (item["label"] for item in items if "label" in item), "hashing masks"))
+    masks = (item[key] for item in items for key in MASKS if key in item)
+    labels = _hashes(map_files(file_sha256, masks, "hashing masks"))
     content = {
         "dataset_dir": str(dataset_dir),
         "seed": seed,
@@ -54,7 +56,7 @@ def write_manifest(
                 "sha256": images[item["image"]],
                 "label_sha256": labels[item["label"]] if "label" in item else None,
                 **_elsewhere(item, root),
-                **_pseudo_label(item, root),
+                **_pseudo_label(item, root, labels),
                 **({"severity": item.get("severity")} if told == "severity" else {}),
             }
             for name, found in sections.items()
@@ -106,14 +108,14 @@ def _elsewhere(item: dict[str, Any], root: Path) -> dict[str, str]:
     return {} if image == item["file"] else {"image": image}
 
 
-def _pseudo_label(item: dict[str, Any], root: Path) -> dict[str, Any]:
+def _pseudo_label(item: dict[str, Any], root: Path, hashes: Mapping[str, str]) -> dict[str, Any]:
     """A mask that nobody drew is named as such."""
     if "pseudo_label" not in item:
         return {}
     path = item["pseudo_label"]
     return {
         "pseudo_label": Path(os.path.relpath(path, root)).as_posix(),
-        "pseudo_label_sha256": file_sha256(path),
+        "pseudo_label_sha256": hashes[path],
         "weight": item["weight"],
     }
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from scripts.data.fingerprints import file_sha256
 from scripts.engines.export_formats import FormatWriter
+from scripts.engines.frame_quality import pairwise_agreement
 from scripts.io.atomic import PARTIAL
 from scripts.io.table import Table
 from scripts.io.writers import ensure_writable
@@ -54,8 +55,7 @@ class Parity:
         """Lesion probabilities (B, H, W) of the same frames."""
         self.probability_difference = max(self.probability_difference, float((original - exported).abs().max()))
         for first, second in zip(original > threshold, exported > threshold, strict=True):
-            total = int(first.sum() + second.sum())
-            dice = 2 * int((first & second).sum()) / total if total else 1.0
+            dice = pairwise_agreement([first.numpy(), second.numpy()])
             self.dice = (self.dice * self.frames + dice) / (self.frames + 1)
             self.lowest_dice = min(self.lowest_dice, dice)
             self.frames += 1

@@ -52,10 +52,7 @@ class AgreementIteration:
         if self.companion is not None:
             with engine.mode(self.companion):
                 output["pred_companion"] = engine.inferer(image, self.companion)
-        engine.state.output = output
-        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-        engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return engine.state.output  # As the handlers of these events left it.
+        return _completed(engine, output)
 
 
 class FlipAveragedIteration:
@@ -70,10 +67,15 @@ class FlipAveragedIteration:
         with engine.mode(engine.network):
             plain = engine.inferer(image, engine.network).float().log_softmax(dim=1)
             mirrored = engine.inferer(image.flip(-1), engine.network).float().flip(-1).log_softmax(dim=1)
-        engine.state.output = {Keys.PRED: torch.logaddexp(plain, mirrored)}  # a constant is nothing to softmax
-        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-        engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return engine.state.output
+        return _completed(engine, {Keys.PRED: torch.logaddexp(plain, mirrored)})  # a constant is nothing to softmax
+
+
+def _completed(engine: Engine, output: dict[str, Any]) -> Any:
+    """The output of an iteration as the handlers of its events leave it."""
+    engine.state.output = output
+    engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+    engine.fire_event(IterationEvents.MODEL_COMPLETED)
+    return engine.state.output
 
 
 class FrameDataset(Dataset):

@@ -130,8 +130,9 @@ class PseudoLabelResults:
         """Write table, sheet, summary and datalist. Raises OutputError."""
         self.table.write(self.output_dir / TABLE_FILE)
         self.draw(self.output_dir / SHEET_FILE, self._sheet())
-        write_text(self.output_dir / SUMMARY_FILE, json.dumps(self.summary(), indent=1) + "\n")
-        counts = ", ".join(f"{count} {name}" for name, count in self.summary()["decisions"].items() if count)
+        summary = self.summary()  # hashes the student's file
+        write_text(self.output_dir / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
+        counts = ", ".join(f"{count} {name}" for name, count in summary["decisions"].items() if count)
         logger.info("pseudo-labels for %d of %d frames: %s", len(self.mined), sum(self.counts.values()), counts)
         if self.mining_set.sections is not None:  # Last: who finds it finds all.
             write_text(self.output_dir / LIST_FILE, json.dumps(self._datalist(), indent=1) + "\n")

@@ -8,7 +8,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -80,7 +80,7 @@ class EmbeddingCache:
             tensors = load(data)
             checksum = bytes(tensors.pop(_CHECKSUM).tolist())
             # The format notices a file that is cut off, but not one whose numbers were changed.
-            if checksum != _digest(tensors):
+            if checksum != tensors_sha256(tensors):
                 raise ValueError("its checksum does not fit")
         except Exception as error:  # safetensors raises several kinds, and a damaged header can hold anything
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -108,7 +108,7 @@ class EmbeddingCache:
             f"{number:04d}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             for number, tensor in enumerate(tensors)
         }
-        data = save(named | {_CHECKSUM: torch.tensor(list(_digest(named)), dtype=torch.uint8)})
+        data = save(named | {_CHECKSUM: torch.tensor(list(tensors_sha256(named)), dtype=torch.uint8)})
         if len(data) > self.max_bytes:
             self._warn_once(
                 "large",
@@ -172,10 +172,10 @@ def _touch(path: Path) -> None:
     os.utime(path, ns=(now, now))
 
 
-def _digest(tensors: dict[str, Tensor]) -> bytes:
-    """SHA-256 of contiguous tensors on the CPU: names, types, shapes and bytes."""
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> bytes:
+    """SHA-256 of tensors: names, types, shapes and bytes."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.digest()

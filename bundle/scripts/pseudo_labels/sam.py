@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from scripts.pseudo_labels.embedding_cache import EmbeddingCache
+from scripts.pseudo_labels.embedding_cache import EmbeddingCache, tensors_sha256
 from scripts.pseudo_labels.promptable import NO_POINT, PromptableSegmenter, Proposals, SegmenterError, stability_score
 from scripts.pseudo_labels.sam_models import SamAdapter, open_sam
 from scripts.pseudo_labels.sam_weights import first_line
@@ -75,11 +75,7 @@ class SamSegmenter(PromptableSegmenter):
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the weights: names, types, shapes and bytes of all tensors."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.cpu().contiguous().reshape(-1).numpy())
-        return digest.hexdigest()
+        return tensors_sha256(self.model.state_dict()).hex()
 
     def set_image(self, image: NDArray[np.uint8], file: str = "") -> None:
         """Take the picture (H, W, 3) uint8 RGB that the next prompts are about; its embeddings may be kept ones.

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,17 @@ class RunFiles:
 
     def picture(self, file: str) -> Path:
         """Where a measured file or frame is; `file` is its name in the tables."""
+        return self.dataset_dir / self._elsewhere.get(file, file)
+
+    @cached_property
+    def _elsewhere(self) -> dict[str, str]:
+        """Name -> path of the frames that lie outside of the data set's folder, and of the files that they are in."""
+        found: dict[str, str] = {}
         for entry in self.manifest.get("files") or []:
             if "image" in entry:
-                for name, place in ((entry["file"], entry["image"]), (_whole(entry["file"]), _whole(entry["image"]))):
-                    if name == file:
-                        return self.dataset_dir / place
-        return self.dataset_dir / file
+                found[entry["file"]] = entry["image"]
+                found.setdefault(_whole(entry["file"]), _whole(entry["image"]))
+        return found
 
     @property
     def noun(self) -> str:
