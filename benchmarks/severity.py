@@ -37,12 +37,17 @@ EDGES = [0.02, 0.06]
 
 
 def graded_table(data: Path, work: Path) -> Path:
-    """severity.csv of dr_grade: grades 0 to 4 (5, advanced eye disease, is beyond the scale, counts as 4), patients."""
+    """severity.csv of dr_grade: grades 0 to 4 (5, advanced eye disease, is beyond the scale, counts as 4), patients.
+
+    One patient is there under two numbers and two grades (the same files); one group, so that no split parts them.
+    """
     with (data / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     lines = ["file,severity,patient"]
+    owner: dict[bytes, str] = {}
     for row in rows:
         patient = re.sub(r"[_-][LR]\..*$", "", row["source_file"])
+        patient = owner.setdefault((data / "images" / row["file"]).read_bytes(), patient)
         lines.append(f"{row['file']},{min(4, int(row['dr_grade_0to4_5ADED']))},{patient}")
     work.mkdir(parents=True, exist_ok=True)
     path = work / "dr_grade.csv"

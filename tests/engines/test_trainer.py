@@ -9,12 +9,13 @@ import pytest
 import torch
 from ignite.engine import Events
 from monai.engines import SupervisedTrainer
-from tiny_training import CPU, make_frames, make_network, make_trainer, same_state
+from tiny_training import make_frames, make_network, make_trainer, same_state
 from torch import nn
 
+from scripts.engines.precision import resolve_precision
 from scripts.engines.schedules import SigmoidRampUp, warmup_poly
 from scripts.engines.streams import stream_loader
-from scripts.engines.trainer import NonFiniteLossError, resolve_precision
+from scripts.engines.trainer import NonFiniteLossError
 from scripts.losses import build_objective, supervised_loss
 from scripts.transforms import view
 
@@ -186,15 +187,6 @@ def test_streams_of_other_lengths_are_refused() -> None:
         make_trainer(
             make_network(), objective="mean_teacher", unlabeled_data_loader=stream_loader(make_frames(6, False), 2, 3)
         )
-
-
-def test_precision_on_a_cpu() -> None:
-    assert resolve_precision("auto", CPU) == resolve_precision("fp32", CPU) == "fp32"
-    assert resolve_precision("bf16", CPU) == "bf16"
-    with pytest.raises(ValueError, match="precision 'fp16' is not for cpu; expected auto or fp32 or bf16"):
-        resolve_precision("fp16", CPU)
-    with pytest.raises(ValueError, match="precision 'bf32' is unknown; expected auto, fp32, bf16 or fp16"):
-        resolve_precision("bf32", CPU)
 
 
 def test_bf16_on_a_cpu_computes_in_bf16_and_keeps_weights_and_loss_in_fp32() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,9 +20,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
+from scripts.engines.precision import autocast, resolve_precision
 from scripts.engines.streams import PairedStreams
-
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class NonFiniteLossError(RuntimeError):
@@ -126,10 +126,9 @@ class FrameTrainer(SupervisedTrainer):
         parts = {"optimizer": self.optimizer, "lr_scheduler": self.lr_scheduler, "grad_scaler": self.grad_scaler}
         return {name: part for name, part in parts.items() if part is not None}
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager[None]:
         """The context in which networks and losses are computed."""
-        dtype = PRECISIONS[self.precision]
-        return torch.autocast(self.state.device.type, dtype=dtype, enabled=dtype is not None)
+        return autocast(self.precision, self.state.device)
 
     def pixels(self, image: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) -> float 0..1 on the device."""
@@ -169,23 +168,3 @@ class FrameTrainer(SupervisedTrainer):
         for module in self.modules_with_buffers():
             for buffer in module.buffers():
                 torch.distributed.broadcast(buffer, src=0)
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """ "auto" -> what the device does best: bf16 on a GPU that has it, else fp16; fp32 without a GPU.
-
-    bf16 runs on CPUs too; those with instructions for it (avx512_bf16, amx) train U-Nets up to three times as fast.
-
-    Raises:
-        ValueError: unknown name, or one that the device cannot do.
-    """
-    if precision not in (*PRECISIONS, "auto"):
-        raise ValueError(f"precision '{precision}' is unknown; expected auto, fp32, bf16 or fp16.")
-    if device.type != "cuda":
-        possible = {"auto": "fp32", "fp32": "fp32"} | ({"bf16": "bf16"} if device.type == "cpu" else {})
-        if precision not in possible:
-            raise ValueError(f"precision '{precision}' is not for {device.type}; expected {' or '.join(possible)}.")
-        return possible[precision]
-    if precision == "auto":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return precision

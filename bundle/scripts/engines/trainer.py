@@ -13,12 +13,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from scripts.engines.frame_trainer import FrameTrainer, IterationLoss, NonFiniteLossError, resolve_precision
+from scripts.engines.frame_trainer import FrameTrainer, IterationLoss, NonFiniteLossError
 from scripts.engines.streams import PairedStreams
 from scripts.engines.teacher import EMATeacher
 from scripts.losses.objective import Objective
 
-__all__ = ["NonFiniteLossError", "SemiSupervisedTrainer", "resolve_precision"]
+__all__ = ["NonFiniteLossError", "SemiSupervisedTrainer"]
 
 
 class SemiSupervisedTrainer(FrameTrainer):
