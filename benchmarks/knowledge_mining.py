@@ -27,7 +27,7 @@ from bundle_run import ROOT, figures_of, is_there, kept_rows, machine_of, pairs,
 sys.path.insert(0, str(ROOT / "bundle"))
 from scripts.engines.frame_quality import pairwise_agreement
 from scripts.engines.mining_rounds import best_validation
-from scripts.io.mask_reader import read_mask
+from scripts.io.mask_reader import read_mask, unknown_pixels
 
 MINED = ("frames", "pseudo_labels", "student_dice", "student_dice_of_kept", "mined_dice", "mean_weight", "decisions")
 LAYERS = {"train": ("train", "train_supervised"), "mine": ("inference", "mine_pseudo_labels")}
@@ -88,7 +88,7 @@ def run_fine_tune(args: argparse.Namespace, segmenter: str, round_: int, mined: 
 def against_truth(mined: Path, data: Path) -> dict[str, float | int | str]:
     """Mean Dice of the student's masks and of the mined ones with the masks that were hidden.
 
-    Of all frames whose truth is known, and of those that got a pseudo-label.
+    Of all frames whose truth is known, and, without their unknown pixels, of those that got a pseudo-label.
     """
     truths = {path.stem: path for name in ("masks", "labels") for path in (data / name).rglob("*") if path.is_file()}
     with (mined / "pseudo_labels.csv").open(newline="") as file:
@@ -100,8 +100,10 @@ def against_truth(mined: Path, data: Path) -> dict[str, float | int | str]:
         own = pairwise_agreement([read_mask(mined / "student_masks" / name) > 0, truth])
         student.append(own)
         if not row["decision"].startswith("dropped"):
-            student_kept.append(own)
-            kept.append(pairwise_agreement([read_mask(mined / row["mask"]) > 0, truth]))
+            known = ~unknown_pixels(mined / row["mask"])
+            masks = [read_mask(path) > 0 for path in (mined / "student_masks" / name, mined / row["mask"])]
+            student_kept.append(pairwise_agreement([masks[0][known], truth[known]]))
+            kept.append(pairwise_agreement([masks[1][known], truth[known]]))
     summary = json.loads((mined / "mining.json").read_text())
     return {
         "frames": len(rows),

@@ -10,7 +10,8 @@ from monai.transforms import EnsureChannelFirstd, LoadImaged
 from PIL import Image
 
 from scripts.io.errors import MediaError
-from scripts.io.mask_reader import MaskReader, read_mask
+from scripts.io.mask_reader import UNKNOWN, MaskReader, read_mask
+from scripts.io.writers import write_mask_png
 
 TRUTH = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
 
@@ -168,6 +169,24 @@ def test_reader_in_monai(tmp_path: Path) -> None:
     assert item.meta["filename_or_obj"] == path
     mapped = LoadImaged("label", reader=MaskReader(value_map={0: 3, 255: 4}))({"label": path})["label"]
     np.testing.assert_array_equal(mapped.numpy(), TRUTH + 3)
+
+
+def test_what_a_mined_mask_does_not_know_is_background_but_for_who_looks_for_it(tmp_path: Path) -> None:
+    mask, unknown = np.zeros((6, 8), bool), np.zeros((6, 8), bool)
+    mask[1:3, 1:4], unknown[4:, 5:] = True, True
+    write_mask_png(tmp_path / "mined.png", mask, unknown)
+    assert np.array_equal(read_mask(tmp_path / "mined.png"), mask)
+    load = LoadImaged("pseudo_label", reader=MaskReader, unknown=True)
+    found = np.asarray(load({"pseudo_label": tmp_path / "mined.png"})["pseudo_label"])
+    assert np.array_equal(found == 1, mask) and np.array_equal(found == UNKNOWN, unknown)
+
+
+@pytest.mark.parametrize("values", [[0, 255], [0, 127], [127], [0, 1], [0, 126, 255], [0, 127, 200], [0, 60, 127, 255]])
+def test_other_masks_have_no_unknown_pixels(tmp_path: Path, values: list[int]) -> None:
+    pixels = np.resize(np.array(values, np.uint8), (5, 8))
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    load = LoadImaged("label", reader=MaskReader, unknown=True)
+    assert np.array_equal(np.asarray(load({"label": tmp_path / "mask.png"})["label"]), read_mask(tmp_path / "mask.png"))
 
 
 def test_real_masks(shared_dir: Path) -> None:

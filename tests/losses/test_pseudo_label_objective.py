@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scripts.io.mask_reader import UNKNOWN
 from scripts.losses import build_objective
 from scripts.losses.pseudo_labels import PseudoLabelObjective
 from scripts.transforms import view
@@ -55,6 +56,22 @@ def test_a_frame_counts_by_its_weight() -> None:
     assert loss([1.0, 1.0, 1.0]) == pytest.approx(sum(parts), abs=1e-5)
     assert loss([0.5, 0.2, 0.9]) == pytest.approx(0.5 * parts[0] + 0.2 * parts[1] + 0.9 * parts[2], abs=1e-5)
     assert loss([0.0, 0.0, 0.0]) == 0.0
+
+
+def test_unknown_pixels_do_not_count() -> None:
+    image, target, logits = batch(1)
+    objective, known = PseudoLabelObjective(dice=0.5, view=STILL), target.clone()
+    known[0, 0, 4:, 5:] = UNKNOWN  # of the 15 pixels of lesion 3
+    found = objective(Given(logits), None, image, known, torch.ones(1))
+    counts = known[:, 0] != UNKNOWN
+    cross_entropy = functional.cross_entropy(logits, target[:, 0].long(), reduction="none")[counts].mean()
+    lesion, truth = logits.softmax(1)[:, 1][counts], target[:, 0][counts]
+    dice = 1 - 2 * (lesion * truth).sum() / (lesion.sum() + truth.sum())
+    torch.testing.assert_close(found.loss, 0.5 * cross_entropy + 0.5 * dice, atol=1e-5, rtol=0)
+    assert found.lesion_share == pytest.approx(12 / 60)
+    other = logits.clone()
+    other[:, :, 4:, 5:] += 5 * torch.randn(1, 2, 4, 5)
+    assert objective(Given(other), None, image, known, torch.ones(1)).loss == found.loss
 
 
 def test_what_a_rotation_makes_up_does_not_count() -> None:

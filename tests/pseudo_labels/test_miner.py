@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from scripts.pseudo_labels import MiningRules, PromptableSegmenter, PromptBuilder, Proposals, PseudoLabelMiner
-from scripts.pseudo_labels.miner import COVERS_ALL, DOUBTED, HEALTHY, MINED, MIXED, REJECTED, STUDENT, UNSURE
+from scripts.pseudo_labels.miner import COVERS_ALL, DOUBTED, HEALTHY, MINED, MIXED, PARTIAL, REJECTED, STUDENT, UNSURE
 
 PICTURE = np.zeros((40, 60, 3), np.uint8)
 
@@ -111,10 +111,31 @@ def test_a_mask_that_the_student_doubts_is_dropped() -> None:
     assert lenient.mine(PICTURE, probability).decision == MINED
 
 
-def test_one_doubtful_lesion_drops_the_picture() -> None:
-    found = PseudoLabelMiner(Given([LEFT, LEFT], 0.9)).mine(PICTURE, student((LEFT, 0.9), (RIGHT, 0.7)))
-    assert found.decision == REJECTED and found.mask is None
+def test_a_doubtful_lesion_is_unknown_and_the_others_are_taken() -> None:
+    probability = student((LEFT, 0.9), (RIGHT, 0.7))
+    found = PseudoLabelMiner(Given([LEFT, LEFT], 0.9)).mine(PICTURE, probability)
     assert [lesion.taken for lesion in found.lesions] == ["segmenter", ""]
+    assert found.decision == PARTIAL and np.array_equal(found.mask, LEFT) and found.weight > 0
+    assert np.array_equal(found.unknown, box_mask((9, 21), (39, 51))), "its box with the margin of 5 %, whole pixels"
+    outside = (2400 - 400 - 144) * 0.01
+    assert found.expected_iou == pytest.approx(expected(400 * 0.9, 400, outside)), "of the pixels that are known"
+
+
+def test_a_mask_is_never_unknown() -> None:
+    over = box_mask((10, 30), (5, 45))  # reaches into the box of the other one
+    rules = MiningRules(expected_iou=0.0)
+    found = PseudoLabelMiner(Given([over, LEFT], 0.9), rules=rules).mine(PICTURE, student((LEFT, 0.9), (RIGHT, 0.7)))
+    assert found.decision == PARTIAL and not (found.unknown & found.mask).any()
+    assert found.unknown.sum() == 12 * 12 - 11 * 6, "rows 10 to 20, columns 39 to 44 are of the mask"
+
+
+def test_one_doubtful_lesion_drops_the_picture_where_that_is_wished() -> None:
+    rules = MiningRules(partial=False)
+    probability = student((LEFT, 0.9), (RIGHT, 0.7))
+    found = PseudoLabelMiner(Given([LEFT, LEFT], 0.9), rules=rules).mine(PICTURE, probability)
+    assert found.decision == REJECTED and found.mask is None and found.unknown is None
+    none_taken = PseudoLabelMiner(Given([RIGHT, LEFT], 0.9)).mine(PICTURE, probability)
+    assert none_taken.decision == REJECTED, "nothing is known of any lesion"
 
 
 def test_without_a_lesion() -> None:

@@ -28,7 +28,7 @@ from scripts.pseudo_labels import DECISIONS, GIVEN, MinedLabel, PseudoLabelMiner
 logger = logging.getLogger(__name__)
 
 COLUMNS = (
-    *("file", "decision", "weight", "lesions", "lesion_share", "student_share", "expected_iou"),
+    *("file", "decision", "weight", "lesions", "lesion_share", "unknown_share", "student_share", "expected_iou"),
     *("predicted_iou", "stability", "agreement", "student_confidence", "mask"),
 )
 SCORES = ("predicted_iou", "stability", "agreement", "student_confidence")
@@ -92,9 +92,9 @@ class PseudoLabelResults:
         picture = read_rgb(result.path)
         label = self.miner.mine(picture, result.probability, result.file)
         name = frame_name(self._namer(result.source), result)
-        mask = label.student if label.mask is None and self.every_frame else label.mask
+        mask, unknown = (_proposal(label), None) if self.every_frame else (label.mask, label.unknown)
         if mask is not None:
-            write_mask_png(self.output_dir / "masks" / name, mask)
+            write_mask_png(self.output_dir / "masks" / name, mask, unknown)
         if self.student_masks:
             write_mask_png(self.output_dir / "student_masks" / name, label.student)
         if self.overlays and mask is not None:
@@ -114,6 +114,7 @@ class PseudoLabelResults:
             weight=label.weight,
             lesions=len(label.lesions),
             lesion_share=None if label.mask is None else float(label.mask.mean()),
+            unknown_share=None if label.mask is None else 0.0 if label.unknown is None else float(label.unknown.mean()),
             student_share=float(label.student.mean()),
             expected_iou=label.expected_iou,
             mask=None if mask is None else path,
@@ -170,6 +171,13 @@ class PseudoLabelResults:
             found.append(plain | more)
         sections = {**(self.mining_set.sections or {}), "unlabeled": found}
         return {name: as_entries(items, folder) for name, items in sections.items()}
+
+
+def _proposal(label: MinedLabel) -> NDArray[np.bool_]:
+    """A mask to correct by hand: where the segmenter is not believed, what the student sees."""
+    if label.mask is None:
+        return label.student
+    return label.mask if label.unknown is None else label.mask | (label.student & label.unknown)
 
 
 def _tile(picture: NDArray[np.uint8], label: MinedLabel, file: str) -> tuple[Image.Image, None, str]:

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 THRESHOLD = 127  # 8-bit: above it is lesion
 FAINT = 32  # a lossy mask without a value from here on is an empty one with compression noise
+UNKNOWN = 255  # class of pixels on which a mask says nothing
+UNKNOWN_GREY = 127  # of mined masks: where nobody looks for it, it is background
 ValueMap = Mapping[int | str, int]
 
 
@@ -188,12 +190,31 @@ def _some(values: Sequence[int]) -> str:
 
 
 class MaskReader(RGBReader):
-    """Read one mask for LoadImaged -> (H, W) uint8 class index, height first; `value_map` as in read_mask."""
+    """Read one mask for LoadImaged -> (H, W) uint8 class index, height first.
 
-    def __init__(self, value_map: ValueMap | None = None) -> None:
-        self.value_map = value_map
+    Args:
+        value_map: as in read_mask.
+        unknown: take pixels on which a mined mask says nothing for class UNKNOWN, not for background.
+    """
+
+    def __init__(self, value_map: ValueMap | None = None, unknown: bool = False) -> None:
+        self.value_map, self.unknown = value_map, unknown
 
     def get_data(self, img: Path) -> tuple[np.ndarray, dict]:
         """Decode -> ((H, W) uint8, metadata). Raises MediaError."""
         mask = read_mask(img, self.value_map)
+        if self.unknown and self.value_map is None:
+            mask[unknown_pixels(img)] = UNKNOWN
         return mask, media_metadata(mask, channel_dim=float("nan"))  # nan is MONAI's "no channel"
+
+
+def unknown_pixels(path: str | PathLike[str]) -> np.ndarray:
+    """(H, W) bool: grey UNKNOWN_GREY in a lossless mask that holds lesion (255) and else only 0."""
+    file, _ = split_address(path)
+    if is_volume(file):
+        return np.zeros((), bool)
+    image = load_upright(path)
+    values = _strength(image, path)
+    if _is_lossy(image, path) or not {UNKNOWN_GREY, 255} <= set(_distinct(values)) <= {0, UNKNOWN_GREY, 255}:
+        return np.zeros(values.shape, bool)
+    return values == UNKNOWN_GREY

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scripts.io.atomic import replacing
+from scripts.io.mask_reader import UNKNOWN_GREY
 
 _SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")  # ".840" of a DICOM UID and "#12" of a video frame are no suffixes
 
@@ -67,12 +68,13 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         partial.write_bytes(data)
 
 
-def write_mask_png(path: str | Path, mask: NDArray[np.generic]) -> None:
+def write_mask_png(path: str | Path, mask: NDArray[np.generic], unknown: NDArray[np.bool_] | None = None) -> None:
     """Write a lesion mask as an 8-bit grey PNG, 0 background and 255 lesion.
 
     Args:
         path: target file.
         mask: (H, W), bool or class index with every class above 0 counted as lesion.
+        unknown: (H, W) bool, pixels outside of the mask on which nothing is said: 127, see MaskReader.
 
     Raises:
         ValueError: another shape, or floating-point values (probabilities must be thresholded by the caller).
@@ -84,7 +86,8 @@ def write_mask_png(path: str | Path, mask: NDArray[np.generic]) -> None:
             f"{path}: mask of shape {mask.shape} and type {mask.dtype}, expected (H, W) bool or class index; "
             "take the arg max or a threshold of probabilities first."
         )
-    write_bytes(path, _png(np.where(mask > 0, np.uint8(255), np.uint8(0))))
+    outside = np.uint8(0) if unknown is None else np.where(unknown, np.uint8(UNKNOWN_GREY), np.uint8(0))
+    write_bytes(path, _png(np.where(mask > 0, np.uint8(255), outside)))
 
 
 def write_overlay_png(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scripts.io.mask_reader import UNKNOWN
 from scripts.losses.masked import masked_mean
 from scripts.losses.objective import Objective, ObjectiveOutput
 from scripts.losses.weighted_dice import dice_per_frame
@@ -15,8 +16,8 @@ class PseudoLabelObjective(Objective):
     """L = mean over frames of w [(1 - d) CE(f(v(x)), v(y)) + d Dice(f(v(x)), v(y))], y a pseudo-label, w its weight.
 
     The third step of knowledge mining (Mao et al. 2025): fine-tuning on labels and on masks mined from a promptable
-    model. Pixels that a rotation or a zoom makes up do not count. Means are over frames, not over their weights, so
-    that doubtful frames give a small step. Dice is over the frames with a lesion.
+    model. Pixels of class UNKNOWN, and those that a rotation or a zoom makes up, do not count. Means are over frames,
+    not over their weights, so that doubtful frames give a small step. Dice is over the frames with a lesion.
 
     Args:
         dice: d, share of the Dice term, 0..1.
@@ -46,6 +47,8 @@ class PseudoLabelObjective(Objective):
             raise ValueError("PseudoLabelObjective needs pseudo_label (B, 1, H, W) and weight (B,) of every frame.")
         seen = self.view(image, pseudo_label)
         target, valid = seen.label[:, 0].long(), seen.valid()[:, 0]
+        unknown = target == UNKNOWN
+        target, valid = target.masked_fill(unknown, 0), valid.masked_fill(unknown, 0.0)
         weight = weight.to(valid)
         logits = student(seen.image).float()
         of_pixels = functional.cross_entropy(logits, target, reduction="none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,14 +13,14 @@ from scripts.pseudo_labels.masks import bounds, expected_iou, iou
 from scripts.pseudo_labels.promptable import PromptableSegmenter, Proposals
 from scripts.pseudo_labels.prompts import PromptBuilder, Prompts
 
-#: decisions on a picture; the first four give a pseudo-label
-MINED, MIXED, STUDENT, HEALTHY = "mined", "mixed", "student", "healthy"
+#: decisions on a picture; the first five give a pseudo-label
+MINED, MIXED, STUDENT, PARTIAL, HEALTHY = "mined", "mixed", "student", "partial", "healthy"
 DROPPED = "dropped: "
 UNSURE, REJECTED = DROPPED + "no lesion, but not sure", DROPPED + "rejected"
 DOUBTED, COVERS_ALL = DROPPED + "doubted by the student", DROPPED + "covers all"
-DECISIONS = (MINED, MIXED, STUDENT, HEALTHY, UNSURE, REJECTED, DOUBTED, COVERS_ALL)
+GIVEN = (MINED, MIXED, STUDENT, PARTIAL, HEALTHY)
+DECISIONS = (*GIVEN, UNSURE, REJECTED, DOUBTED, COVERS_ALL)
 ROUNDING = 1e-6  # segmenters answer in float32
-GIVEN = (MINED, MIXED, STUDENT, HEALTHY)
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class MiningRules:
         expected_iou: least IoU of the picture's mask with the truth that the student's probabilities let expect.
         healthy_probability: a picture without component is taken as healthy when no pixel is above it; 0 = never.
         largest_share: pictures of which more would be lesion are dropped.
+        partial: a picture with a mask for some of its lesions is taken, and the boxes of the others are unknown; False
+            = it is dropped.
     """
 
     predicted_iou: float | None = None
@@ -44,6 +47,7 @@ class MiningRules:
     expected_iou: float = 0.6
     healthy_probability: float = 0.05
     largest_share: float = 0.9
+    partial: bool = True
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -79,6 +83,7 @@ class MinedLabel:
             segmenter predicts (mean over its lesions, by area); 0 where it is dropped.
         expected_iou: of the mask, by the student's probabilities; None without a mask.
         lesions: one for each component.
+        unknown: (H, W) bool, pixels on which nothing is said; None = there are none.
     """
 
     mask: NDArray[np.bool_] | None
@@ -87,6 +92,7 @@ class MinedLabel:
     weight: float
     expected_iou: float | None = None
     lesions: Sequence[Lesion] = field(default_factory=tuple)
+    unknown: NDArray[np.bool_] | None = None
 
 
 class PseudoLabelMiner:
@@ -187,20 +193,33 @@ class PseudoLabelMiner:
         proposals: Proposals,
         lesions: Sequence[Lesion],
     ) -> MinedLabel:
-        """One lesion without a mask drops the picture: its pixels would be taught as background."""
-        if not all(lesion.taken for lesion in lesions):
+        """A lesion without a mask is left out of what is taught: its pixels would be taught as background."""
+        taken = np.array([bool(lesion.taken) for lesion in lesions])
+        if not taken.any() or not (taken.all() or self.rules.partial):
             return MinedLabel(None, student, REJECTED, 0.0, lesions=tuple(lesions))
-        by_segmenter = [lesion.taken == "segmenter" for lesion in lesions]
-        parts = np.where(np.array(by_segmenter)[:, None, None], proposals.masks, prompts.components)
+        by_segmenter = np.array([lesion.taken == "segmenter" for lesion in lesions])
+        parts = np.where(by_segmenter[:, None, None], proposals.masks, prompts.components)[taken]
         mask = parts.any(axis=0)
-        expected = expected_iou(probability, mask)
+        unknown = self._unknown(prompts.components[~taken], mask)
+        known = ~unknown
+        expected = expected_iou(probability[known], mask[known])
         if mask.mean() > self.rules.largest_share:
             return MinedLabel(None, student, COVERS_ALL, 0.0, expected, tuple(lesions))
         if expected < self.rules.expected_iou:
             return MinedLabel(None, student, DOUBTED, 0.0, expected, tuple(lesions))
-        sizes = parts.sum(axis=(1, 2)) * by_segmenter
-        predicted = np.array([lesion.predicted_iou for lesion in lesions])
+        sizes = parts.sum(axis=(1, 2)) * by_segmenter[taken]
+        predicted = np.array([lesion.predicted_iou for lesion in lesions])[taken]
         quality = min(expected, float(np.average(predicted, weights=sizes))) if sizes.any() else expected
-        decision = MINED if all(by_segmenter) else MIXED if any(by_segmenter) else STUDENT
         weight = 2 * quality / (1 + quality)
+        if not taken.all():
+            return MinedLabel(mask, student, PARTIAL, weight, expected, tuple(lesions), unknown)
+        decision = MINED if by_segmenter.all() else MIXED if by_segmenter.any() else STUDENT
         return MinedLabel(mask, student, decision, weight, expected, tuple(lesions))
+
+    def _unknown(self, components: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The boxes of components (P, H, W), as they are prompted, without what the mask (H, W) holds."""
+        unknown = np.zeros_like(mask)
+        for component in components:
+            x0, y0, x1, y1 = self.prompts.box_of(component)
+            unknown[int(y0) : math.ceil(y1), int(x0) : math.ceil(x1)] = True
+        return unknown & ~mask

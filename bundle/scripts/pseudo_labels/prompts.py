@@ -75,7 +75,7 @@ class PromptBuilder:
     def __call__(self, probability: NDArray[np.floating]) -> Prompts:
         """Lesion probability (H, W), 0..1 -> prompts of its components, the most probable first."""
         components = self.components(probability)
-        boxes = np.array([self._box(one) for one in components], np.float32).reshape(-1, 4)
+        boxes = np.array([self.box_of(one) for one in components], np.float32).reshape(-1, 4)
         points, labels = self._points(components, boxes) if self.points else (None, None)
         return Prompts(
             components,
@@ -95,7 +95,8 @@ class PromptBuilder:
         best = numbers[np.argsort(-np.asarray(means), kind="stable")[: self.most]]
         return marked[None] == best[:, None, None]
 
-    def _box(self, component: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+    def box_of(self, component: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+        """x0, y0, x1, y1 in pixels: the bounding box of a component (H, W) with the margin, inside of the picture."""
         rows, columns = bounds(component)
         dy, dx = (self.margin * (side.stop - side.start) for side in (rows, columns))
         height, width = component.shape
