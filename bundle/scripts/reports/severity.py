@@ -29,6 +29,7 @@ TABLE = "embedding.csv"  # in a run directory
 COLOURS = "cividis"  # in order of lightness, and apart for all colour deficiencies
 BATCH = 16  # pictures a pass
 MOST = 2000  # pictures that are shown
+CROWDED = 30  # letters of all grades, from which their names stand aslant
 
 
 @torch.no_grad()
@@ -121,7 +122,9 @@ def confusion_chart(folder: Path, rows: Sequence[dict[str, Any]], grades: Sequen
                 fontsize=9,
                 zorder=3,
             )
-        axes.set_xticks(range(len(grades)), [str(name).replace(" ", "\n") for name in grades])
+        names = [str(name).replace(" ", "\n") for name in grades]
+        crowded = sum(map(len, names)) > CROWDED
+        axes.set_xticks(range(len(grades)), names, rotation=20 if crowded else 0, ha="right" if crowded else "center")
         axes.set_yticks(
             range(len(grades)), [f"{name} ({total})" for name, total in zip(grades, matrix.sum(axis=1), strict=True)]
         )
