@@ -171,6 +171,13 @@ class FrameTrainer(SupervisedTrainer):
                 torch.distributed.broadcast(buffer, src=0)
 
 
+def refuse_several_processes(network: nn.Module, message: str) -> None:
+    """Raise ValueError(message) in a run of several processes, or for a network that is wrapped for one."""
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if isinstance(network, DistributedDataParallel) or (together and torch.distributed.get_world_size() > 1):
+        raise ValueError(message)
+
+
 def resolve_precision(precision: str, device: torch.device) -> str:
     """ "auto" -> what the device does best: bf16 on a GPU that has it, else fp16; fp32 without a GPU.
 
