@@ -58,9 +58,12 @@ def build_datalists(
     given = {name: found[name] for name in ("validation", "test") if found.get(name)}
     report = check_files([*labelled, *(item for items in given.values() for item in items), *unlabeled], value_map)
 
-    sections = divide(
-        labelled, given, unlabeled, "label", lambda items: _strata(items, report), split, label_fraction, seed
-    )
+    if labelled or masks_needed:
+        sections = divide(
+            labelled, given, unlabeled, "label", lambda items: _strata(items, report), split, label_fraction, seed
+        )
+    else:
+        sections = {"training": [], "unlabeled": unlabeled, "validation": [], "test": [], **given}
     if unlabeled_data is False:
         sections["unlabeled"] = []
     sections, warnings = without_leaks(sections)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from scripts.data.layouts import Item
 
-
 SEEN = ("training", "unlabeled")
 
 

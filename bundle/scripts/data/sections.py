@@ -79,7 +79,7 @@ def unlabeled_items(
     root: Path,
     thinning: dict[str, float],
 ) -> list[Item]:
-    """Items without `told` ("label" or "severity"): those of the dataset, and of the folder or folders `unlabeled_data`.
+    """Items without `told` ("label" or "severity"): of the dataset, and of the folder or folders `unlabeled_data`.
 
     A file that is met again is taken once.
     """
@@ -101,7 +101,7 @@ def _split(
 ) -> dict[str, list[Item]]:
     """Split the labelled pool; shares of sections that are given fall to nobody, the others keep their proportions."""
     shares = [0.0 if part in given else float(split[k]) for k, part in enumerate(PARTS)]
-    if shares[1] == shares[2] == 0 or not labelled:
+    if shares[1] == shares[2] == 0:
         return {"training": labelled, "validation": [], "test": []}
     fractions = [share / sum(shares) for share in shares]
     return split_by_group(labelled, fractions, seed, strata(labelled))
