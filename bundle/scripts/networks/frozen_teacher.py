@@ -80,9 +80,8 @@ class FrozenTeacher(nn.Module):
 def _read_classifier(backbone: str, weights: str) -> nn.Sequential:
     """What follows the last tap in the whole timm model, (B, C, h, w) -> (B, classes), with the file's tensors."""
     state = _whole_state(backbone, weights)
-    config = timm.get_pretrained_cfg(backbone)
     model = timm.create_model(backbone, pretrained=False)
-    name = str((config and config.classifier) or model.default_cfg.get("classifier", ""))
+    name = str(model.default_cfg.get("classifier"))
     parts = next((found for kind, found in BEHIND_THE_TAPS.items() if isinstance(model, kind)), None)
     if parts is None:
         known = ", ".join(kind.__name__ for kind in BEHIND_THE_TAPS)
