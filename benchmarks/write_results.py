@@ -152,6 +152,35 @@ def contrastive_cells(rows: Rows) -> str:
     return markdown(header, [[PRETRAINING[row["method"]], *(row[name] for name in names)] for row in rows])
 
 
+ENCODER_STARTS = {"random": "random", "distilled": "distilled", "imagenet": "ImageNet"}
+#: columns that say what was run; seeds are averaged, these are not
+OF_DISTILLATION = ("label_fraction", "image_size", "steps", "distil_image_size", "distil_steps", "distil_frames")
+
+
+def distillation(rows: Rows) -> str:
+    """Test figures by backbone and start of the encoder: mean and sd over seeds."""
+    figures = {"dice": "Dice", "iou": "IoU", "dice_pooled": "Dice, pooled", "iou_pooled": "IoU, pooled"}
+    names = (*OF_DISTILLATION, "settings", "distil_settings")
+    body = []
+    for settings in dict.fromkeys(tuple(row[name] for name in names) for row in rows):
+        for backbone in dict.fromkeys(row["backbone"] for row in rows):
+            for start, title in ENCODER_STARTS.items():
+                own = [
+                    row
+                    for row in rows
+                    if (row["backbone"], row["start"]) == (backbone, start)
+                    and tuple(row[name] for name in names) == settings
+                ]
+                if own:
+                    cells = [_mean_and_spread([row[f"best_{name}"] for row in own], name) for name in figures]
+                    alike = _mean_and_spread([row["feature_similarity"] for row in own], "cosine")
+                    minutes = statistics.mean(float(row["pretraining_seconds"]) for row in own) / 60
+                    run = [own[0]["label_fraction"], own[0]["steps"], own[0]["distil_steps"] if alike != "–" else "–"]
+                    body.append([backbone, title, str(len(own)), *run, *cells, alike, f"{minutes:.0f}"])
+    header = ["backbone", "start", "seeds", "labels", "steps", "distillation steps", *figures.values()]
+    return markdown([*header, "likeness to the teacher", "distillation min"], body)
+
+
 STARTS = {"imagenet": "ImageNet", "simclr": "+ SimCLR", "supcon": "+ SupCon", "semise": "+ SEMISE"}
 OF_GRADES = {
     "macro_f1": "macro F1",
@@ -244,6 +273,7 @@ TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "contrast hippocampus first": ("contrastive_pretraining_hippocampus_first.csv", contrastive_cells),
     "contrast kvasir": ("contrastive_pretraining_kvasir.csv", contrastive),
     "contrast kvasir cells": ("contrastive_pretraining_kvasir.csv", contrastive_cells),
+    "distillation": ("encoder_distillation.csv", distillation),
     "tiled contrast": ("tiled_contrast.csv", plain),
     "severity grades": ("severity_grade.csv", severity_grades),
     "severity alpha": ("severity_alpha.csv", severity_alpha),

@@ -47,6 +47,10 @@ OWN = {
     "pretrain_local_contrastive": {
         *CONTRAST, "shared_view", "contrast_mode", "contrast_stride", "contrast_block", "anchors_per_class",
     },
+    "distil_encoder": {
+        *("backbone", "teacher_backbone", "teacher_weights", "feature_weight", "logit_weight", "temperature"),
+        *("mixup_probability", "mixup", "pretraining_views", "distillation_network"),
+    },
     "severity": {"severity_table", "severity_needs", "grades", "backbone"},
     "pretrain_severity": {"discrimination_epochs", "reference", "projection_channels", "pretraining_views"},
     "train_severity": {"freeze_encoder", "grade_balance", "label_smoothing"},
@@ -179,7 +183,11 @@ def test_every_number_and_choice_is_explained(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "layer", ["pretrain_global", "pretrain_local_contrastive", "severity", "pretrain_severity", "train_severity"]
+    "layer",
+    [
+        *("pretrain_global", "pretrain_local_contrastive", "distil_encoder"),
+        *("severity", "pretrain_severity", "train_severity"),
+    ],
 )
 def test_what_a_pretraining_adds_is_explained(layer: str) -> None:
     config = read(layer)

@@ -62,8 +62,29 @@ def test_more_frames_from_a_folder(tiny_dataset: Path, tmp_path: Path) -> None:
     assert set(files(two["unlabeled"])) - set(files(one["unlabeled"])) == {"x"}
     again = build_datalists(tiny_dataset, unlabeled_data=tiny_dataset / "unlabeled")  # already read: not twice
     assert again["unlabeled"] == one["unlabeled"]
-    with pytest.raises(DatasetError, match="is not a folder"):
-        build_datalists(tiny_dataset, unlabeled_data="nowhere")
+    both = build_datalists(tiny_dataset, unlabeled_data=[tmp_path / "more", str(tmp_path / "more")])
+    assert both["unlabeled"] == two["unlabeled"], "a folder that is named twice is read once"
+    (tmp_path / "third").mkdir()
+    Image.fromarray(np.random.default_rng(98).integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / "third/y.png")
+    three = build_datalists(tiny_dataset, unlabeled_data=[tmp_path / "more", tmp_path / "third"])
+    assert set(files(three["unlabeled"])) - set(files(one["unlabeled"])) == {"x", "y"}
+    for wrong in ("nowhere", [tmp_path / "more", "nowhere"]):
+        with pytest.raises(DatasetError, match="is not a folder"):
+            build_datalists(tiny_dataset, unlabeled_data=wrong)
+
+
+def test_without_any_mask(tiny_dataset: Path) -> None:
+    shutil.rmtree(tiny_dataset / "masks")
+    with pytest.raises(DatasetError, match="no masks at all"):
+        build_datalists(tiny_dataset)
+    found = build_datalists(tiny_dataset, masks_needed=False)
+    assert {name: len(items) for name, items in found.items()} == {
+        "training": 0, "unlabeled": 16, "validation": 0, "test": 0,
+    }  # fmt: skip
+
+
+def test_masks_that_are_not_needed_change_nothing(tiny_dataset: Path) -> None:
+    assert build_datalists(tiny_dataset, 0.5) == build_datalists(tiny_dataset, 0.5, masks_needed=False)
 
 
 def write_datalist(root: Path, **sections: list[int]) -> Path:

@@ -18,6 +18,7 @@ def test_what_is_handed_over() -> None:
     }  # fmt: skip
     expected = [item(name, label=False) for name in ("a.png", "b.png", "c.png")]
     assert images_only(sections) == expected
+    assert images_only(sections, ["validation"]) == [item("v.png", label=False)]
     assert "label" in sections["training"][0], "the sections are left as they are"
 
 

@@ -67,3 +67,21 @@ def test_without_any_table_of_figures_another_run_is_told_so(tmp_path: Path) -> 
     config["train"]["trainer"]["_target_"] = "scripts.engines.trainer.SemiSupervisedTrainer"
     (run / "config.json").write_text(json.dumps(config))
     assert 'class="absent"' in write_report(run).read_text(encoding="utf-8")
+
+
+def test_a_distillation_says_from_whom(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "distillation", "global")
+    config = json.loads((run / "config.json").read_text())
+    config["train"]["trainer"]["_target_"] = "scripts.engines.distillation_trainer.DistillationTrainer"
+    config |= {"backbone": "mobilevit_xs", "teacher_backbone": "mobilenetv2_100", "teacher_weights": "w.safetensors"}
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "metrics.csv").write_text(
+        "epoch,loss,lr,loss_features,loss_logits,val_feature_similarity\n1,3.9,0.001,0.9,3,0.1\n2,3,0.0005,0.8,2.2,0.2\n"
+    )
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "the encoder mobilevit_xs learned to see frames as mobilenetv2_100 (w.safetensors) does" in page
+    assert "Agreement with the teacher" in page and 'class="absent"' not in page and "#figures" not in page
+    words = shlex.split(next_commands(read_run(run))[0].text)
+    given = dict(zip(words[6::2], words[7::2], strict=True))
+    assert given["--encoder_weights"] == str(run / "model.pt") and "--init_checkpoint" not in given
+    assert given["--network_def::preset"] == "lite_mobilevit_xs" and given["--seed"] == "3"

@@ -12,7 +12,7 @@ from scripts.data.expansion import FRAMES_PER_SECOND, NEAR_DUPLICATE, expand_med
 from scripts.data.layouts import Item, read_dataset
 from scripts.data.manifest import write_manifest
 from scripts.data.processes import rank
-from scripts.data.sections import check_shares, divide, unlabeled_items, without_leaks
+from scripts.data.sections import UnlabeledData, check_shares, divide, unlabeled_items, without_leaks
 from scripts.data.splits import PARTS
 from scripts.io.mask_reader import ValueMap
 
@@ -22,13 +22,14 @@ def build_datalists(
     label_fraction: float = 1.0,
     seed: int = 0,
     split: Sequence[float] = (0.7, 0.1, 0.2),
-    unlabeled_data: bool | str | os.PathLike[str] = True,
+    unlabeled_data: UnlabeledData = True,
     manifest_path: str | os.PathLike[str] | None = None,
     sample_dir: str | os.PathLike[str] | None = None,
     value_map: ValueMap | None = None,
     classes: Sequence[str] = ("background", "lesion"),
     video_frames_per_second: float = FRAMES_PER_SECOND,
     near_duplicate: float = NEAR_DUPLICATE,
+    masks_needed: bool = True,
 ) -> dict[str, list[Item]]:
     """Read, check, split and record a dataset -> {"training", "unlabeled", "validation", "test"}: lists of items.
 
@@ -38,11 +39,12 @@ def build_datalists(
     label_fraction: share (0, 1] of the training images whose masks are used; nested for one seed.
     split: training, validation, test shares of the labelled images; sections that a datalist gives are kept.
     unlabeled_data: True: frames without mask, unlabeled/, and the training images beyond label_fraction; False: none;
-        a path: a folder of more frames, in addition.
+        a path, or a list of them: folders of more frames, in addition.
     manifest_path: where to write manifest.json (by rank 0 only).
     value_map: {pixel value: class} of the masks, see read_mask; None = binary masks.
     classes: names of the classes, the place is the class index.
     video_frames_per_second, near_duplicate: which frames of videos become unlabelled items, see expand_media.
+    masks_needed: False: a data set may be without any mask; all its frames are then unlabelled.
 
     Raises DatasetError, LeakError or MediaError, naming files and cure, before anything is written.
     """
@@ -50,15 +52,18 @@ def build_datalists(
     check_classes(value_map, classes)
     root, sample = dataset_root(dataset_dir, sample_dir)
     thinning = {"frames_per_second": video_frames_per_second, "near_duplicate": near_duplicate}
-    found = expand_media(read_dataset(root), **thinning)
+    found = expand_media(read_dataset(root, masks_needed), **thinning)
     labelled = [item for item in found["pool"] if "label" in item]
     unlabeled = unlabeled_items(found, "label", unlabeled_data, root, thinning)
     given = {name: found[name] for name in ("validation", "test") if found.get(name)}
     report = check_files([*labelled, *(item for items in given.values() for item in items), *unlabeled], value_map)
 
-    sections = divide(
-        labelled, given, unlabeled, "label", lambda items: _strata(items, report), split, label_fraction, seed
-    )
+    if labelled or masks_needed:
+        sections = divide(
+            labelled, given, unlabeled, "label", lambda items: _strata(items, report), split, label_fraction, seed
+        )
+    else:
+        sections = {"training": [], "unlabeled": unlabeled, "validation": [], "test": [], **given}
     if unlabeled_data is False:
         sections["unlabeled"] = []
     sections, warnings = without_leaks(sections)

@@ -14,7 +14,7 @@ from scripts.data.expansion import FRAMES_PER_SECOND, NEAR_DUPLICATE, expand_med
 from scripts.data.layouts import Item, read_dataset
 from scripts.data.manifest import write_manifest
 from scripts.data.processes import rank
-from scripts.data.sections import check_shares, divide, unlabeled_items, without, without_leaks
+from scripts.data.sections import UnlabeledData, check_shares, divide, unlabeled_items, without, without_leaks
 from scripts.data.severities import TABLE, Needs, add_severities, area_severities, check_severities, missing_grades
 from scripts.data.splits import PARTS
 from scripts.io.mask_reader import ValueMap
@@ -34,7 +34,7 @@ def build_graded_lists(
     label_fraction: float = 1.0,
     seed: int = 0,
     split: Sequence[float] = (0.7, 0.1, 0.2),
-    unlabeled_data: bool | str | os.PathLike[str] = True,
+    unlabeled_data: UnlabeledData = True,
     manifest_path: str | os.PathLike[str] | None = None,
     sample_dir: str | os.PathLike[str] | None = None,
     value_map: ValueMap | None = None,

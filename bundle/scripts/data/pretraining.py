@@ -6,15 +6,18 @@ from collections.abc import Mapping, Sequence
 
 from scripts.data.layouts import Item
 
+SEEN = ("training", "unlabeled")
 
-def images_only(datalists: Mapping[str, Sequence[Item]]) -> list[Item]:
-    """Training and unlabelled items without their labels, in the order of their files; validation and test stay unseen.
+
+def images_only(datalists: Mapping[str, Sequence[Item]], sections: Sequence[str] = SEEN) -> list[Item]:
+    """Items of the sections without their labels, in the order of their files; validation and test stay unseen.
 
     The order does not tell which of them has a label: a pretraining without labels is the same for any label_fraction.
 
     Args:
         datalists: the sections of build_datalists.
+        sections: what to take; ("validation",) for the frames on which a pretraining is measured.
     """
-    items = [*datalists["training"], *datalists["unlabeled"]]
+    items = [item for name in sections for item in datalists[name]]
     unlabelled = [{name: value for name, value in item.items() if name != "label"} for item in items]
     return sorted(unlabelled, key=lambda item: (item["file"], item["image"]))

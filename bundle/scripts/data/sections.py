@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 TOLD_BY = {"label": "masks", "severity": "a severity"}
 Strata = Callable[[Sequence[Item]], Sequence[Hashable]]
+UnlabeledData = bool | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 def check_shares(split: Sequence[float], label_fraction: float) -> None:
@@ -74,20 +75,23 @@ def without_leaks(sections: dict[str, list[Item]], told: str = "label") -> tuple
 def unlabeled_items(
     found: dict[str, list[Item]],
     told: str,
-    unlabeled_data: bool | str | os.PathLike[str],
+    unlabeled_data: UnlabeledData,
     root: Path,
     thinning: dict[str, float],
 ) -> list[Item]:
-    """Items without `told` ("label" or "severity"): those of the dataset, and those of the folder `unlabeled_data`.
+    """Items without `told` ("label" or "severity"): of the dataset, and of the folder or folders `unlabeled_data`.
 
-    Frames of the folder that are among the former are taken once.
+    A file that is met again is taken once.
     """
     if unlabeled_data is False:
         return []
     items = [item for item in [*found["pool"], *found.get("unlabeled", [])] if told not in item]
-    if unlabeled_data is not True:
+    if unlabeled_data is True:
+        return items
+    folders = [unlabeled_data] if isinstance(unlabeled_data, (str, os.PathLike)) else unlabeled_data
+    for folder in folders:
         known = {item["image"] for item in items}
-        extra = expand_media({"unlabeled_data": read_unlabeled_folder(unlabeled_data, root)}, **thinning)
+        extra = expand_media({"unlabeled_data": read_unlabeled_folder(folder, root)}, **thinning)
         items += [item for item in extra["unlabeled_data"] if item["image"] not in known]
     return items
 

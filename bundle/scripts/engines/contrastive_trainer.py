@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from scripts.engines.frame_trainer import FrameTrainer, IterationLoss
+from scripts.engines.frame_trainer import FrameTrainer, IterationLoss, refuse_several_processes
 from scripts.engines.streams import PairedStreams
 from scripts.losses.local_contrastive import IGNORED
 from scripts.networks.contrast import ContrastNetwork
@@ -56,12 +55,11 @@ class ContrastiveTrainer(FrameTrainer):
         shared_view: nn.Module | None = None,
         **kwargs: Any,
     ) -> None:
-        together = torch.distributed.is_available() and torch.distributed.is_initialized()
-        if isinstance(network, DistributedDataParallel) or (together and torch.distributed.get_world_size() > 1):
-            raise ValueError(
-                "Pretraining by contrast runs in one process, since the frames of a batch are each other's negatives: "
-                "start it without torchrun and multi_gpu_train.json; the training that follows may use them."
-            )
+        refuse_several_processes(
+            network,
+            "Pretraining by contrast runs in one process, since the frames of a batch are each other's negatives: "
+            "start it without torchrun and multi_gpu_train.json; the training that follows may use them.",
+        )
         if train_data_loader is None:
             raise ValueError(
                 "There are no frames to pretrain on: the training split is empty. Give more frames, or a larger first "

@@ -168,3 +168,10 @@ class FrameTrainer(SupervisedTrainer):
         for module in self.modules_with_buffers():
             for buffer in module.buffers():
                 torch.distributed.broadcast(buffer, src=0)
+
+
+def refuse_several_processes(network: nn.Module, message: str) -> None:
+    """Raise ValueError(message) in a run of several processes, or for a network that is wrapped for one."""
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if isinstance(network, DistributedDataParallel) or (together and torch.distributed.get_world_size() > 1):
+        raise ValueError(message)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from scripts.engines.frame_trainer import FrameTrainer, IterationLoss
+from scripts.engines.frame_trainer import FrameTrainer, IterationLoss, refuse_several_processes
 from scripts.engines.streams import PairedStreams
 from scripts.losses.severity_objective import GradedViews
 from scripts.networks.severity import SeverityEmbedder, healthy_distance
@@ -55,12 +55,11 @@ class SeverityTrainer(FrameTrainer):
         reference: Reference = "mean",
         **kwargs: Any,
     ) -> None:
-        together = torch.distributed.is_available() and torch.distributed.is_initialized()
-        if together and torch.distributed.get_world_size() > 1:
-            raise ValueError(
-                "Pretraining on severity runs in one process, since its pairs are those of a batch: start it without "
-                "torchrun and multi_gpu_train.json; the training that follows may use them."
-            )
+        refuse_several_processes(
+            network,
+            "Pretraining on severity runs in one process, since its pairs are those of a batch: start it without "
+            "torchrun and multi_gpu_train.json; the training that follows may use them.",
+        )
         if train_data_loader is None:
             raise ValueError("There are no pictures to pretrain on: the training split is empty.")
         if reference not in ("mean", "image"):

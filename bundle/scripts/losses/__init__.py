@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from scripts.losses.distillation import DistillationLoss
+from scripts.losses.feature_matching import FeatureMatchingLoss, feature_similarity
 from scripts.losses.global_contrastive import GlobalContrastiveLoss
 from scripts.losses.grading import grade_loss
 from scripts.losses.less_net import LessNetObjective
 from scripts.losses.less_net_published import LessNetPublishedObjective
 from scripts.losses.local_contrastive import SupervisedLocalContrastiveLoss
+from scripts.losses.logit_matching import LogitMatchingLoss
 from scripts.losses.mean_teacher import MeanTeacherObjective
 from scripts.losses.named import build_named
 from scripts.losses.objective import Objective, ObjectiveOutput
@@ -50,8 +53,11 @@ NTXentLoss = GlobalContrastiveLoss
 
 __all__ = [
     "OBJECTIVES",
+    "DistillationLoss",
+    "FeatureMatchingLoss",
     "GlobalContrastiveLoss",
     "GradedViews",
+    "LogitMatchingLoss",
     "NTXentLoss",
     "Objective",
     "ObjectiveOutput",
@@ -62,6 +68,7 @@ __all__ = [
     "SupervisedLocalContrastiveLoss",
     "build_objective",
     "build_severity_objective",
+    "feature_similarity",
     "grade_loss",
     "supervised_loss",
 ]

@@ -36,10 +36,13 @@ class PictureEncoder(nn.Module):
         self.encoder_weights_report = start.report
         self.length = self.encoder.channels[-1]
 
+    def maps(self, image: Tensor) -> list[Tensor]:
+        """(B, C, H, W) in 0..1 -> the encoder's taps from fine to coarse, (B, C_i, h_i, w_i)."""
+        return self.encoder(self.normalize(image).contiguous(memory_format=torch.channels_last))
+
     def vector(self, image: Tensor) -> Tensor:
         """(B, C, H, W) in 0..1 -> (B, length)."""
-        image = self.normalize(image).contiguous(memory_format=torch.channels_last)
-        return self.encoder(image)[-1].mean(dim=(2, 3))
+        return self.maps(image)[-1].mean(dim=(2, 3))
 
 
 class SeverityEmbedder(PictureEncoder):

@@ -6,6 +6,7 @@ import json
 import shlex
 from pathlib import Path
 
+from scripts.networks import PRESETS
 from scripts.reports.command_line import BUNDLE, RUN, Command, given, list_argument, longer, own_layers
 from scripts.reports.run_files import RunFiles
 from scripts.reports.severity_commands import severity_commands
@@ -18,7 +19,8 @@ def next_commands(run: RunFiles, bundle: Path = BUNDLE) -> list[Command]:
     if run.of_severity:
         return [*severity_commands(run, configs), *longer(run), curves]
     if run.of_pretraining:
-        return [_training_from(run, configs), *longer(run), curves]
+        training = _training_of_encoder if run.of_distillation else _training_from
+        return [training(run, configs), *longer(run), curves]
     model = ["--bundle_root", str(bundle), "--checkpoint", str(run.path / "model.pt"), *given(run, ("image_size",))]
     model += _network_options(run)
     files = list_argument(_evaluation_layers(run, configs))
@@ -76,6 +78,21 @@ def _training_from(run: RunFiles, configs: Path) -> Command:
         "Train from these weights, on the same split and the same labels (for a semi-supervised training put its config"
         " in the place of train_supervised.json):",
         f"{shlex.join(RUN)} --config_file {files} {shlex.join(start)}",
+    )
+
+
+def _training_of_encoder(run: RunFiles, configs: Path) -> Command:
+    """The training of LESSNet that starts from a distilled encoder."""
+    backbone = str(run.config.get("backbone"))
+    preset = f"lite_{backbone}"
+    start = ["--bundle_root", str(configs.parent), "--encoder_weights", str(run.path / "model.pt")]
+    start += ["--network_def::preset", preset] if preset in PRESETS else ["--network_def::backbone", backbone]
+    labelled = (run.manifest.get("counts") or {}).get("training", {}).get("labelled")
+    data = given(run, ("dataset_dir",)) if labelled else ["--dataset_dir", "DATASET_WITH_MASKS"]
+    return Command(
+        "Train LESSNet from this encoder, on the same split (put a data set with masks for a word in capitals):",
+        f"{shlex.join(RUN)} --config_file {shlex.quote(str(configs / 'train.json'))} "
+        f"{shlex.join([*start, *data, *given(run, ('label_fraction', 'seed', 'split'))])}",
     )
 
 

@@ -28,6 +28,7 @@ def epoch_charts(run: RunFiles) -> list[Chart]:
             [
                 Line("loss", "total"),
                 *([Line("loss_ntxent", "NT-Xent"), Line("loss_preference", "preference")] if run.of_severity else []),
+                *([Line("loss_features", "maps"), Line("loss_logits", "logits")] if run.of_distillation else []),
                 Line("loss_supervised", "supervised"),
                 Line("loss_unsupervised", "unsupervised"),
             ],
@@ -47,6 +48,12 @@ def epoch_charts(run: RunFiles) -> list[Chart]:
             folder, "view_similarity", "Similarity of the two views",
             "Cosine between the embeddings of one place in both views: high = the network sees past the view.", rows,
             [Line("view_similarity", "mean cosine"), Line("foreground_share", "share of anchors among the pixels")],
+            from_zero=True,
+        ),
+        epoch_chart(
+            folder, "teacher_agreement", "Agreement with the teacher",
+            "On frames of validation: cosine of the standardised maps, and how often both have the same top class.",
+            rows, [Line("val_feature_similarity", "cosine"), Line("val_top1_agreement", "same top class")],
             from_zero=True,
         ),
         epoch_chart(

@@ -15,6 +15,9 @@ from scripts.io.frame_address import split_address
 from scripts.io.label_volume import is_volume
 from scripts.io.writers import OutputNamer
 
+#: trainers of runs that hand over a start and measure no test split
+PRETRAINERS = ("ContrastiveTrainer", "SeverityTrainer", "DistillationTrainer")
+
 
 @dataclass
 class RunFiles:
@@ -40,6 +43,11 @@ class RunFiles:
         """Where the frames are; the manifest may name a folder or a datalist file in it."""
         folder = Path(str(self.manifest.get("dataset_dir", "")))
         return folder.parent if folder.is_file() else folder
+
+    @property
+    def of_distillation(self) -> bool:
+        """An encoder that learned from another one."""
+        return self.of_pretraining and self.config.get("objective") == "distillation"
 
     @property
     def pseudo_labels(self) -> int:
@@ -131,7 +139,7 @@ def read_run(run_dir: str | Path) -> RunFiles:
         run.structures = rows
     else:
         run.images = rows
-    run.of_pretraining = any(name in str(trainer) for name in ("ContrastiveTrainer", "SeverityTrainer"))
+    run.of_pretraining = any(name in str(trainer) for name in PRETRAINERS)
     if run.of_pretraining:
         for name in ("test_metrics.json", table):
             run.missing.pop(name, None)
