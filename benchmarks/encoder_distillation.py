@@ -1,7 +1,7 @@
 """LESSNet from a distilled encoder, against a random start and against the teacher itself.
 
     python benchmarks/encoder_distillation.py --data ../shared/data \
-        --weights ../shared/weights/mobilenetv2_100.in1k.safetensors --set --distil-set precision=bf16
+        --weights ../shared/weights/mobilenetv2_100.in1k.safetensors
 
 MobileViT has no ImageNet weights on machines without a hub, MobileNetV2 has: distil_encoder.json teaches the one to
 see frames as the other does, then train_supervised.json trains on a tenth of Kvasir-SEG's masks. Frames of the
