@@ -160,6 +160,12 @@ TITLES = {
     "knowledge_mining": "knowledge mining",
 }
 
+
+def short_title(method: str) -> str:
+    """The method's name where the others are not the steps before it."""
+    return TITLES[method].rpartition("= ")[2]
+
+
 #: pooled recalls at which false alarms are compared
 RECALLS = (0.6, 0.7, 0.8)
 

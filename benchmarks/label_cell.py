@@ -33,6 +33,7 @@ class Setting:
     Attributes:
         data: folder of the data sets. work: gets the run directories.
         preset: name of a Preset. more: overrides of the last stage, over those of preset, network and method.
+        before: overrides of the pretraining stages, over those of the preset.
         weights: {(timm backbone, start): file} of encoder weights.
     """
 
@@ -40,12 +41,14 @@ class Setting:
     work: Path
     preset: str
     more: Mapping[str, str] = field(default_factory=dict)
+    before: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[tuple[str, str], Path] = field(default_factory=dict)
 
     @property
     def settings(self) -> str:
-        """``more`` as it stands in the CSV."""
-        return " ".join(f"{name}={value}" for name, value in self.more.items())
+        """``more``, and ``before`` behind a word of its own, as they stand in the CSV."""
+        before = [f"before:{name}={value}" for name, value in self.before.items()]
+        return " ".join([*(f"{name}={value}" for name, value in self.more.items()), *before])
 
 
 def run_cell(cell: Cell, setting: Setting) -> dict[str, Any]:
@@ -98,13 +101,13 @@ def _stage_before(cell: Cell, setting: Setting, name: str, encoder: str) -> tupl
     given, seed = cell.label_fraction, cell.seed
     before = METHODS[cell.method].before
     if before == "local_contrast":
-        more = {"encoder_weights": encoder, **network.overrides, **preset.local_contrast}
+        more = {"encoder_weights": encoder, **network.overrides, **preset.local_contrast, **setting.before}
         data = setting.data / DATA[cell.data].folder
         run_dir = local_contrast_start(setting.work, name, data, list(network.layers), given, seed, more)
         return {"init_checkpoint": (run_dir / "model.pt").resolve()}, [run_dir]
     if before == "semise":
         source = DATA[cell.data].severity
-        more = {"backbone": network.backbone, **preset.semise}
+        more = {"backbone": network.backbone, **preset.semise, **setting.before}
         name = f"grid_{setting.preset}_{source}_{network.backbone}_{cell.start}"
         run_dir = severity_start(setting.work, name, setting.data / source, encoder, "semise", given, seed, more)
         return {"encoder_weights": (run_dir / "model.pt").resolve()}, [run_dir]
@@ -118,7 +121,7 @@ def _chain_row(cell: Cell, setting: Setting, common: Mapping[str, Any], name: st
     of_chain = {key: train.pop(key) for key in ("image_size", "precision") if key in train}
     # Fine-tuning has its own start and ramp of the second loss, in pseudo_labels.json.
     fine_tune = {key: value for key, value in train.items() if not key.startswith("unsupervised_")}
-    fine_tune |= {"max_epochs": preset.fine_tune_epochs}
+    fine_tune |= {"max_epochs": preset.fine_tune_epochs, **setting.more}
     options = {"train": {**train, **SWEPT}, "mine": dict(network.overrides), "fine_tune": {**fine_tune, **SWEPT}}
     name = f"{name}_{cell.method}_{cell.label_fraction:g}_seed{cell.seed}"
     overrides = {**common, **of_chain, "options": options}

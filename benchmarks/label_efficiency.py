@@ -124,6 +124,9 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--parallel", type=int, default=1, help="cells at once, on a GPU (default 1)")
     parser.add_argument("--list", action="store_true", help="print the cells and the time they will take, run nothing")
     parser.add_argument("--set", nargs="*", default=[], metavar="ID=VALUE", help="overrides of the measured stage")
+    parser.add_argument(
+        "--before-set", nargs="*", default=[], metavar="ID=VALUE", help="overrides of pretraining stages"
+    )
     parser.add_argument("--work", type=Path, default=ROOT / "benchmarks" / "runs", help="run directories")
     parser.add_argument("--csv", type=Path, default=RESULT)
     args = parser.parse_args(words)
@@ -146,7 +149,7 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Run the grid; 1 when a cell failed."""
     args = parsed()
-    setting = Setting(args.data, args.work, args.preset, pairs(args.set), args.weights)
+    setting = Setting(args.data, args.work, args.preset, pairs(args.set), pairs(args.before_set), args.weights)
     if args.list:
         print(listing(args.cells, kept_rows(args.csv), setting, args.parallel))
         return 0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 
-from label_axes import TITLES
+from label_axes import TITLES, short_title
 from label_grid import GROUPS
 from label_reaches import reaches
 from plot_label_efficiency import figure_files
@@ -28,12 +28,14 @@ SHOWN = {
 
 
 def by_fraction(rows: Rows, data: str) -> str:
-    """lite on one data set: Dice of each method by share of labels, best and last epoch; seeds in brackets."""
-    own = [row for row in rows if (row["data"], row["network"]) == (data, "lite")]
+    """lite from ImageNet weights on one data set: Dice by share of labels, best and last epoch; seeds in brackets."""
+    kinds = {cell.method for group in ("headline", "methods") for cell in GROUPS[group]()}
+    own = [row for row in rows if row["method"] in kinds]
+    own = _of(own, data=data, network="lite", start="imagenet")
     fractions = sorted({float(row["label_fraction"]) for row in own})
     body = []
-    for start, method, *scale in _kinds(own, "start", "method", *SCALE, "settings"):
-        kind = _of(own, start=start, method=method, **dict(zip((*SCALE, "settings"), scale, strict=True)))
+    for method, *scale in _kinds(own, "method", *SCALE, "settings"):
+        kind = _of(own, method=method, **dict(zip((*SCALE, "settings"), scale, strict=True)))
         preset, steps, side, settings = scale
         for which in ("best", "last"):
             cells = []
@@ -41,14 +43,18 @@ def by_fraction(rows: Rows, data: str) -> str:
                 found = [row for row in kind if float(row["label_fraction"]) == fraction]
                 seeds = f" ({len(found)})" if found else ""
                 cells.append(mean_and_spread([row[f"{which}_dice"] for row in found]) + seeds)
-            title = TITLES[method] + (f", {settings}" if settings else "")
-            body.append([title, start, which, preset, steps, side, *cells])
+            title = short_title(method) + (f", {settings}" if settings else "")
+            body.append([title, "imagenet", which, preset, steps, side, *cells])
     header = ["method", "start", "epoch", "preset", "steps", "px", *(f"{fraction:.0%}" for fraction in fractions)]
     return markdown(header, body) if body else NOT_YET
 
 
 def of_group(rows: Rows, group: str) -> str:
-    """Every measured kind of cell of a group, whatever it started from, with the network's size."""
+    """Every measured kind of cell of a group, with the network's size; of size, whatever it started from."""
+    if group != "size":
+        starts = {cell.start for cell in GROUPS[group]()}
+        rows = [row for row in rows if row["start"] in starts]
+    name_of = TITLES.__getitem__ if group == "ablation" else short_title
     columns = ("data", "label_fraction", "method", "network")
     order = list(dict.fromkeys(tuple(asdict(cell)[name] for name in columns) for cell in GROUPS[group]()))
     body = []
@@ -60,7 +66,7 @@ def of_group(rows: Rows, group: str) -> str:
             start, parameters, work, preset, steps, side, settings = values
             own = _of(here, start=start, preset=preset, steps=steps, image_size=side, settings=settings)
             data, fraction, method, network = key
-            title = TITLES[method] + (f", {settings}" if settings else "")
+            title = name_of(method) + (f", {settings}" if settings else "")
             body.append([
                 data, f"{fraction:.0%}", title, network, start,
                 f"{float(parameters) / 1e6:.2f}", work, preset, _steps(own), side,

@@ -13,7 +13,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
-from label_axes import DATA, FUSION, METHODS, RIVALS, SIZES, TITLES  # noqa: E402
+from label_axes import DATA, FUSION, METHODS, RIVALS, SIZES, TITLES, short_title  # noqa: E402
 from label_grid import GROUPS, RECIPE  # noqa: E402
 from tables import Rows  # noqa: E402
 
@@ -67,7 +67,7 @@ def draw_curves(rows: Rows) -> plt.Figure | None:
         return None
     figure, panels = plt.subplots(1, len(sets), figsize=(4.3 * len(sets), 3.8), layout="constrained", squeeze=False)
     for axes, data in zip(panels[0], sets, strict=True):
-        for method, colour in COLOURS.items():
+        for number, (method, colour) in enumerate(COLOURS.items()):
             for which, style in (("best", "o-"), ("last", "s--")):
                 own = [row for row in rows if (row["data"], row["method"]) == (data, method)]
                 shares = sorted({float(row["label_fraction"]) for row in own})
@@ -75,8 +75,8 @@ def draw_curves(rows: Rows) -> plt.Figure | None:
                     continue
                 values = [[float(r[f"{which}_dice"]) for r in own if float(r["label_fraction"]) == s] for s in shares]
                 means, spreads = zip(*map(mean_and_sd, values), strict=True)
-                label = TITLES[method].rpartition("= ")[2] + (", last epoch" if which == "last" else "")
-                shown = [100 * share for share in shares]
+                label = short_title(method) + (", last epoch" if which == "last" else "")
+                shown = [100 * share * 1.02 ** (number - 2) for share in shares]  # side by side, not over each other
                 axes.errorbar(
                     shown, means, spreads, fmt=style, color=colour, capsize=3, linewidth=1.6, markersize=4, label=label,
                     alpha=1.0 if which == "best" else 0.5,
@@ -111,19 +111,24 @@ def draw_sizes(rows: Rows) -> plt.Figure | None:
         for network, start in dict.fromkeys((row["network"], row["start"]) for row in here):
             own = [row for row in here if (row["network"], row["start"]) == (network, start)]
             mean, spread = mean_and_sd([float(row["best_dice"]) for row in own])
-            millions = float(own[0]["parameters"]) / 1e6
-            colour = "#30638e" if network in RIVALS else "#c1440e"
-            face = "none" if start == "random" else colour
-            axes.errorbar(millions, mean, spread, fmt="o", color=colour, markerfacecolor=face, capsize=3)
-            name = network.removeprefix("lite_") + ("" if start == "random" else f" ({start})")
-            axes.annotate(name, (millions, mean), xytext=(5, 5), textcoords="offset points", fontsize=7)
-        title = f"{TITLES[method].rpartition('= ')[2]}, {fraction:.0%} of the labels"
+            place = networks.index(network)
+            axes.errorbar(
+                float(own[0]["parameters"]) / 1e6, mean, spread, capsize=3, markersize=7, color=f"C{place}",
+                fmt="s" if network in RIVALS else "o", markerfacecolor="none" if start == "random" else f"C{place}",
+                label=f"{network}, {start}",
+            )  # fmt: skip
+        title = f"{short_title(method)}, {fraction:.0%} of the labels"
         axes.set(xscale="log", xlabel="parameters (millions)", ylabel="test Dice, best epoch", title=title)
         axes.set_xlim(0.8, 60)
         axes.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-    figure.suptitle(f"Kvasir; open = from random numbers; {scale_of(rows)}", fontsize=10)
+    shown = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        shown |= dict(zip(labels, handles, strict=True))
+    figure.legend(shown.values(), shown, frameon=False, fontsize=8, loc="outside right center")
+    figure.suptitle(f"Kvasir; open = from random numbers, square = rival; {scale_of(rows)}", fontsize=10)
     return figure
 
 
