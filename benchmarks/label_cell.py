@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle_run import ROOT, best_and_last, config_file, machine_of, run_bundle
+from fire.parser import DefaultParseValue
 from label_axes import DATA, METHODS, NETWORKS, PRESETS, RECALLS, Method, Network, at_recall
 from label_grid import Cell
 from monai.bundle import ConfigParser
@@ -117,11 +118,13 @@ def _stage_before(cell: Cell, setting: Setting, name: str, encoder: str) -> tupl
 def _chain_row(cell: Cell, setting: Setting, common: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Run a chain (knowledge_mining.json) and read the round that it ships."""
     network, preset = NETWORKS[cell.network], PRESETS[setting.preset]
-    train = last_stage(METHODS[cell.method], network, setting)
+    # Inside of a mapping a text stays a text: what the call gave is read as the command line would read it.
+    given = {key: DefaultParseValue(value) for key, value in setting.more.items()}
+    train = last_stage(METHODS[cell.method], network, setting) | given
     of_chain = {key: train.pop(key) for key in ("image_size", "precision") if key in train}
     # Fine-tuning has its own start and ramp of the second loss, in pseudo_labels.json.
     fine_tune = {key: value for key, value in train.items() if not key.startswith("unsupervised_")}
-    fine_tune |= {"max_epochs": preset.fine_tune_epochs, **setting.more}
+    fine_tune |= {"max_epochs": preset.fine_tune_epochs, **given}
     options = {"train": {**train, **SWEPT}, "mine": dict(network.overrides), "fine_tune": {**fine_tune, **SWEPT}}
     name = f"{name}_{cell.method}_{cell.label_fraction:g}_seed{cell.seed}"
     overrides = {**common, **of_chain, "options": options}

@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from bundle_run import ROOT, is_there, kept_rows, pairs, write
+from bundle_run import ROOT, is_there, kept_rows, only_one, pairs, write
 from label_axes import DATA, METHODS, NETWORKS, PRESETS
 from label_cell import Setting, encoder_weights, run_cell
 from label_grid import GROUPS, SEEDS, Cell, free, plan
@@ -37,34 +36,41 @@ RESULT = ROOT / "benchmarks" / "results" / "label_efficiency.csv"
 def run_cells(cells: Sequence[Cell], setting: Setting, path: Path, parallel: int = 1) -> list[str]:
     """Run the cells that have no row yet, so many at once; returns a line for each that failed.
 
-    A row is in the CSV as soon as its cell is finished. A cell that fails leaves no row, and the others go on.
+    A row is in the CSV as soon as its cell is finished. A cell that fails leaves no row, and the others go on. Another
+    call may write to the same CSV, if it has the same folder of run directories.
     """
-    rows, kept, failed = kept_rows(path), threading.Lock(), []
-    waiting = [cell for cell in cells if not is_there(rows, cell.key(setting.preset, setting.settings))]
+    failed: list[str] = []
+    waiting = [cell for cell in cells if not is_there(kept_rows(path), key_of(cell, setting))]
     for cell in waiting:
         encoder_weights(cell, setting)  # A missing file is said before anything is run.
 
     def work(cell: Cell) -> None:
+        if is_there(kept_rows(path), key_of(cell, setting)):
+            return
         try:
             row = run_cell(cell, setting)
         except subprocess.CalledProcessError as error:
             failed.append(f"{title(cell)}: exit code {error.returncode}; its log is in {setting.work}")
             print(failed[-1], flush=True)
             return
-        with kept:
-            rows.append(row)
-            write(rows, path)
-            left = time_left([one for one in waiting if not is_there(rows, key_of(one))], rows, setting, parallel)
-            print(f"{title(cell)}: test Dice {row['best_dice']}; {left}", flush=True)
-
-    def key_of(cell: Cell) -> dict[str, Any]:
-        return cell.key(setting.preset, setting.settings)
+        with only_one(setting.work / f"{path.stem}.lock"):
+            rows = kept_rows(path)
+            if not is_there(rows, key_of(cell, setting)):
+                rows.append(row)
+                write(rows, path)
+        left = time_left([one for one in waiting if not is_there(rows, key_of(one, setting))], rows, setting, parallel)
+        print(f"{title(cell)}: test Dice {row['best_dice']}; {left}", flush=True)
 
     with ThreadPoolExecutor(max_workers=parallel) as pool:
         # Errors other than a failed run are of this script: they end the call.
         for _ in pool.map(work, waiting):
             pass
     return failed
+
+
+def key_of(cell: Cell, setting: Setting) -> dict[str, Any]:
+    """What the row of a cell has in this call."""
+    return cell.key(setting.preset, setting.settings)
 
 
 def title(cell: Cell) -> str:

@@ -73,6 +73,23 @@ def test_cells_at_once_give_the_same_rows(setting: Setting, ran: list[Cell], tmp
     ]  # fmt: skip
 
 
+def test_rows_of_another_call_are_kept(setting: Setting, ran: list[Cell], tmp_path: Path) -> None:
+    path = tmp_path / "grid.csv"
+
+    def other_call(cell: Cell, one: Setting) -> dict[str, Any]:
+        """While this cell runs, another call finishes seed 2."""
+        if cell.seed == 0:
+            run_cells(CELLS[2:], setting, path)
+        ran.append(cell)
+        return row(0.7, start="random") | cell.key(one.preset, one.settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_efficiency, "run_cell", other_call)
+        run_cells([CELLS[0], CELLS[2]], setting, path)
+    assert sorted(one["seed"] for one in kept_rows(path)) == ["0", "2"]
+    assert [cell.seed for cell in ran] == [2, 0], "seed 2 was not run again"
+
+
 def test_missing_weights_are_said_before_anything_runs(setting: Setting, ran: list[Cell], tmp_path: Path) -> None:
     wrong = Cell("kvasir", "lite", "supervised", 0.1, "distilled")
     with pytest.raises(ValueError, match="no file for it"):
