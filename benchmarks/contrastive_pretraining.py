@@ -17,7 +17,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bundle_run import ROOT, is_there, kept_rows, machine_of, pairs, run_bundle, training_seconds, write
+from bundle_run import (
+    ROOT,
+    best_and_last,
+    is_there,
+    kept_rows,
+    machine_of,
+    pairs,
+    run_bundle,
+    training_seconds,
+    write,
+)
 from write_results import contrastive
 
 #: the stages before the last one, in order
@@ -75,9 +85,7 @@ def run_cell(args: argparse.Namespace, method: str, fraction: float, seed: int) 
         "labelled_images": manifest["counts"]["training"]["labelled"],
         "test_groups": manifest["counts"]["test"]["groups"],
     }
-    for which in ("best", "last"):
-        for figure, found in metrics[which]["figures"].items():
-            row[f"{which}_{figure}"] = "" if found["value"] is None else round(found["value"], 5)
+    row |= best_and_last(run_dir)
     row |= {"best_epoch": metrics["best"]["epoch"], "pretraining_seconds": round(before, 1)}
     row |= {"training_seconds": training_seconds(run_dir)}
     return row | {"machine": machine_of(run_dir)}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable
+from tables import Rows, markdown, mean_and_spread
 
-Rows = list[dict[str, str]]
 ROUND = {
     "pseudo_labels": "pseudo-labels",
     "student_dice": "student, all",
@@ -17,21 +15,23 @@ ROUND = {
 }
 
 
-def mining_rounds(rows: Rows, markdown: Callable[[list[str], list[list[str]]], str]) -> str:
+def mining_rounds(rows: Rows) -> str:
     """Each round: Dice of pseudo-labels with the hidden truth, and Dice of the network; mean and sd over seeds."""
     body = []
     for key in dict.fromkeys((row["label_fraction"], row["segmenter"], row["round"]) for row in rows):
         own = [row for row in rows if (row["label_fraction"], row["segmenter"], row["round"]) == key]
         fraction, segmenter, number = key
         frames = next((row["frames"] for row in own), "")
-        cells = [_mean([row[name] for row in own], 0 if name == "pseudo_labels" else 3) for name in ROUND]
+        cells = [
+            mean_and_spread([row[name] for row in own], digits=0 if name == "pseudo_labels" else 3) for name in ROUND
+        ]
         if frames:
             cells[0] += f" of {frames}"
         body.append([f"{float(fraction):.0%}", segmenter, number, str(len(own)), *cells])
     return markdown(["labels", "segmenter", "round", "seeds", *ROUND.values()], body)
 
 
-def mining_summary(rows: Rows, markdown: Callable[[list[str], list[list[str]]], str]) -> str:
+def mining_summary(rows: Rows) -> str:
     """Test Dice with the labels alone, after mining (the round that is best on validation), and with all labels."""
     segmenters = [name for name in dict.fromkeys(row["segmenter"] for row in rows) if name != "none"]
     full = [row["test_dice"] for row in rows if float(row["label_fraction"]) == 1]
@@ -39,20 +39,12 @@ def mining_summary(rows: Rows, markdown: Callable[[list[str], list[list[str]]], 
     for fraction in sorted({float(row["label_fraction"]) for row in rows if float(row["label_fraction"]) < 1}):
         own = [row for row in rows if float(row["label_fraction"]) == fraction]
         start = {row["seed"]: row for row in own if row["segmenter"] == "none"}
-        cells = [_mean([row["test_dice"] for row in start.values()])]
+        cells = [mean_and_spread([row["test_dice"] for row in start.values()])]
         for segmenter in segmenters:
             kept = []
             for seed, first in start.items():
                 after = [row for row in own if (row["segmenter"], row["seed"]) == (segmenter, seed)]
                 kept.append(max([first, *after], key=lambda row: float(row["val_dice"])))
-            cells.append(_mean([row["test_dice"] for row in kept]))
-        body.append([f"{fraction:.0%}", *cells, _mean(full)])
+            cells.append(mean_and_spread([row["test_dice"] for row in kept]))
+        body.append([f"{fraction:.0%}", *cells, mean_and_spread(full)])
     return markdown(["labels", "labels alone", *(f"+ {name}" for name in segmenters), "100% of the labels"], body)
-
-
-def _mean(values: list[str], digits: int = 3) -> str:
-    numbers = [float(value) for value in values if value]
-    if not numbers:
-        return "–"
-    spread = f" ± {statistics.stdev(numbers):.{digits}f}" if len(numbers) > 1 else ""
-    return f"{statistics.mean(numbers):.{digits}f}{spread}"

@@ -15,7 +15,17 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from bundle_run import ROOT, is_there, kept_rows, machine_of, pairs, run_bundle, training_seconds, write
+from bundle_run import (
+    ROOT,
+    best_and_last,
+    is_there,
+    kept_rows,
+    machine_of,
+    pairs,
+    run_bundle,
+    training_seconds,
+    write,
+)
 
 METHODS = ("supervised", "weak_to_strong", "mean_teacher", "less_net")
 #: overrides that a method's own config file holds beside its name
@@ -76,10 +86,7 @@ def row_of(run_dir: Path, args: argparse.Namespace, method: str, seed: int) -> d
         "encoder_weights": Path(str(environment["encoder_weights"]["used"])).name,
         "settings": " ".join(args.set),
     }
-    for which in ("best", "last"):
-        for figure in FIGURES:
-            value = metrics[which]["figures"][figure]["value"]
-            row[f"{which}_{figure}"] = "" if value is None else round(value, 5)
+    row |= best_and_last(run_dir, FIGURES)
     row |= {"best_epoch": metrics["best"]["epoch"], "training_seconds": training_seconds(run_dir)}
     return row | {"machine": machine_of(run_dir)}
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from bundle_run import ROOT, figures_of, is_there, kept_rows, machine_of, pairs, run_bundle, training_seconds, write
 from plot_severity_alpha import main as plot_alpha
+from pretrained_starts import severity_start
 from write_results import severity_alpha, severity_grades, severity_segmentation
 
 STARTS = ("imagenet", "simclr", "supcon", "semise")
@@ -31,7 +32,7 @@ MODES = {
     "probe": {"freeze_encoder": True, "learning_rate": 0.01},
     "fine-tune": {"freeze_encoder": False, "learning_rate": 0.001},
 }
-PRETRAIN, TRAIN = ["train", "severity", "pretrain_severity"], ["train", "severity", "train_severity"]
+TRAIN = ["train", "severity", "train_severity"]
 #: severities (shares of lesion area) at which a grade of SupCon ends, on sets that have masks and no grades
 EDGES = [0.02, 0.06]
 
@@ -61,21 +62,9 @@ def pretrain(
     """Encoder weights to start from and the seconds that their training took."""
     if start == "imagenet":
         return args.weights.resolve(), 0.0
-    fraction = 1.0 if start == "simclr" else fraction  # looks at no grade
-    overrides = {
-        "dataset_dir": data.resolve(),
-        "encoder_weights": args.weights.resolve(),
-        "image_size": args.image_size,
-        "objective": start,
-        "label_fraction": fraction,
-        "seed": seed,
-        # As many pictures a step for every start; without ungraded ones beside them they are all graded.
-        "labeled_batch_size": 32 if fraction == 1.0 else 16,
-        **more,
-        **pairs(args.pretrain_set),
-    }
-    name = f"{name or f'severity_{data.stem}'}_{start}_{fraction:g}_seed{seed}"
-    run_dir = run_bundle(args.work, name, PRETRAIN, overrides, "report.html")
+    more = {"image_size": args.image_size, **more, **pairs(args.pretrain_set)}
+    weights, name = args.weights.resolve(), name or f"severity_{data.stem}"
+    run_dir = severity_start(args.work, name, data, weights, start, fraction, seed, more)
     return (run_dir / "model.pt").resolve(), training_seconds(run_dir)
 
 

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import csv
 import re
-import statistics
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
+from label_tables import LABEL_TABLES
 from mining_tables import mining_rounds, mining_summary
+from tables import Rows, markdown, mean_and_spread
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENT = ROOT / "bundle" / "docs" / "results.md"
 
-Rows = list[dict[str, str]]
 SHOWN = {
     "dice": "Dice",
     "iou": "IoU",
@@ -35,12 +34,6 @@ SHOWN = {
 }
 
 
-def markdown(header: list[str], body: list[list[str]]) -> str:
-    """A table."""
-    lines = [header, ["---"] * len(header), *body]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
 def semi_supervised(rows: Rows) -> str:
     """Means over seeds of each method, best checkpoint by validation and last one."""
     header = ["method", "checkpoint", "seeds", "steps", *SHOWN.values()]
@@ -48,7 +41,7 @@ def semi_supervised(rows: Rows) -> str:
     for method, steps in dict.fromkeys((row["method"], row["steps"]) for row in rows):
         own = [row for row in rows if (row["method"], row["steps"]) == (method, steps)]
         for which in ("best", "last"):
-            cells = [_mean_and_spread([row[f"{which}_{name}"] for row in own], name) for name in SHOWN]
+            cells = [mean_and_spread([row[f"{which}_{name}"] for row in own], name) for name in SHOWN]
             body.append([method, which, ", ".join(row["seed"] for row in own), steps, *cells])
     return markdown(header, body)
 
@@ -108,7 +101,7 @@ def annotation(rows: Rows) -> str:
         cells = []
         for strategy in strategies:
             own = [r for r in rows if int(r["labels"]) == number and r["strategy"] in (strategy, "start")]
-            cells += [_mean_and_spread([r["dice"] for r in own], "dice"), str(len(own))]
+            cells += [mean_and_spread([r["dice"] for r in own], "dice"), str(len(own))]
         body.append([str(number), *cells])
     return markdown(["labels", *(text for name in strategies for text in (f"{name}: Dice", "seeds"))], body)
 
@@ -137,7 +130,7 @@ def contrastive(rows: Rows) -> str:
         for share in fractions:
             own = [row for row in rows if row["method"] == method and float(row["label_fraction"]) == share]
             seeds_run = f" ({len(own)})" if own else ""
-            cells.append(_mean_and_spread([row["best_dice"] for row in own], "dice") + seeds_run)
+            cells.append(mean_and_spread([row["best_dice"] for row in own], "dice") + seeds_run)
         if any(cell != "–" for cell in cells):
             body.append([title, *cells])
     return markdown(["pretraining", *(f"{share:.0%} of the labels" for share in fractions)], body)
@@ -204,7 +197,7 @@ def severity_grades(rows: Rows) -> str:
                     if (row["mode"], row["start"]) == (mode, start) and float(row["label_fraction"]) == share
                 ]
                 if own:
-                    cells = [_mean_and_spread([row[name] for row in own], name) for name in OF_GRADES]
+                    cells = [mean_and_spread([row[name] for row in own], name) for name in OF_GRADES]
                     body.append([mode, f"{share:.0%}", title, str(len(own)), *cells])
     return markdown(["", "grades", "start", "seeds", *OF_GRADES.values()], body)
 
@@ -217,7 +210,7 @@ def severity_alpha(rows: Rows) -> str:
         for alpha in sorted({float(row["alpha"]) for row in rows}):
             own = [row for row in rows if row["mode"] == mode and float(row["alpha"]) == alpha]
             if own:
-                cells = [_mean_and_spread([row[name] for row in own], name) for name in OF_GRADES]
+                cells = [mean_and_spread([row[name] for row in own], name) for name in OF_GRADES]
                 body.append([mode, f"{alpha:g}", str(len(own)), *cells])
     return markdown(["", "alpha", "seeds", *OF_GRADES.values()], body)
 
@@ -231,7 +224,7 @@ def severity_segmentation(rows: Rows) -> str:
         for start, title in STARTS.items():
             own = [row for row in rows if (row["data"], row["start"]) == (data, start)]
             if own:
-                cells = [_mean_and_spread([row[name] for row in own], name) for name in figures]
+                cells = [mean_and_spread([row[name] for row in own], name) for name in figures]
                 body.append([data, title, str(len(own)), *cells])
     return markdown(["data", "start", "seeds", *figures.values()], body)
 
@@ -241,15 +234,6 @@ def _of_one_setting(rows: Rows) -> None:
     found = {(row["image_size"], row["pretrain_settings"], row["settings"]) for row in rows}
     if len(found) > 1:
         raise ValueError(f"the rows are of {len(found)} settings, expected one: {sorted(found)}")
-
-
-def _mean_and_spread(values: list[str], name: str) -> str:
-    numbers = [float(value) for value in values if value]
-    if not numbers:
-        return "–"
-    digits = 0 if name == "hd95" else 3
-    spread = f" ± {statistics.stdev(numbers):.{digits}f}" if len(numbers) > 1 else ""
-    return f"{statistics.mean(numbers):.{digits}f}{spread}"
 
 
 TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
@@ -279,11 +263,12 @@ TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "severity alpha": ("severity_alpha.csv", severity_alpha),
     "severity segmentation": ("severity_segment.csv", severity_segmentation),
     **{
-        f"mining {data}{what}": (f"knowledge_mining_{data}.csv", partial(make, markdown=markdown))
+        f"mining {data}{what}": (f"knowledge_mining_{data}.csv", make)
         for data in ("kvasir", "montgomery")
         for what, make in (("", mining_summary), (" rounds", mining_rounds))
     },
     "label server": ("label_server.csv", plain),
+    **{name: ("label_efficiency.csv", make) for name, make in LABEL_TABLES.items()},
 }
 
 

@@ -237,6 +237,21 @@ def test_dropout_drops_channels_in_training_only():
     assert ((dropped == 0).all((2, 3)) | (dropped > 0).all((2, 3))).all()  # whole channels
 
 
+@pytest.mark.parametrize("preset", ["lite", "published"])
+def test_parts_of_the_fusion_can_be_left_out(preset):
+    whole = LESSNet(preset, encoder_weights="none")
+    decoder = whole.decoder
+    plain = LESSNet(preset, encoder_weights="none", fusion=False)
+    assert count(whole) - count(plain) == count(decoder.aggregation) + count(decoder.fusion) > 0
+    without = LESSNet(preset, encoder_weights="none", attention=False)
+    assert count(whole) - count(without) == count(decoder.aggregation.attention) > 0
+    features = [torch.rand(1, 4, 8, 8), torch.rand(1, 4, 4, 4)]
+    assert plain.decoder.fusion(features, plain.decoder.aggregation(features)) is features
+    x = torch.rand(1, 3, 64, 64)
+    for network in (plain, without):
+        assert network.eval()(x).shape == (1, 2, 64, 64)
+
+
 def test_copies_and_options():
     network = LESSNet(encoder_weights="none", out_channels=4, in_channels=1, context_layers=0, aggregation_stride=4)
     copied = copy.deepcopy(network)

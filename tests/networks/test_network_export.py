@@ -22,8 +22,15 @@ def _opened(**options) -> LESSNet:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"preset": "lite_mobilevit_xxs"}, {"backbone": "mobilevitv2_050"}, {"backbone": "repvit_m0_9"}],
-    ids=lambda options: "-".join(options.values()) or "lite",
+    [
+        {},
+        {"preset": "lite_mobilevit_xxs"},
+        {"backbone": "mobilevitv2_050"},
+        {"backbone": "repvit_m0_9"},
+        {"fusion": False},
+        {"attention": False},
+    ],
+    ids=lambda options: "-".join(f"{name}-{value}" for name, value in options.items()) or "lite",
 )
 @torch.no_grad()
 def test_torchscript_is_saved_loaded_and_equal(options):

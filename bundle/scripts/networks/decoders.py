@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .context import ContextBlock
-from .fusion import AdditiveFusion, Aggregation, resize
+from .fusion import fusion_parts, resize
 from .presets import NetworkPreset
 
 
@@ -70,8 +70,7 @@ class LiteDecoder(nn.Module):
         self.out_channels = widths[0]
         self.lateral = nn.ModuleList([conv_norm_act(c, width, 1) for c, width in zip(channels, widths, strict=True)])
         self.context = ContextBlock(widths[-1], preset.context_layers) if preset.context_layers else nn.Identity()
-        self.aggregation = Aggregation(widths, preset.aggregation_channels, level, preset.attention_reduction)
-        self.fusion = AdditiveFusion(widths, preset.aggregation_channels, level)
+        self.aggregation, self.fusion = fusion_parts(widths, level, preset)
         steps = range(levels - 2, -1, -1)  # from coarse to fine
         self.up = nn.ModuleList([_AddBlock(widths[index + 1], widths[index]) for index in steps])
 
@@ -125,8 +124,7 @@ class PublishedDecoder(nn.Module):
                 f"and decoder_widths {preset.decoder_widths}: choose a MobileViT backbone, or decoder 'lite'"
             )
         level = _aggregation_level(reductions, preset.aggregation_stride)
-        self.aggregation = Aggregation(channels, preset.aggregation_channels, level, preset.attention_reduction)
-        self.fusion = AdditiveFusion(channels, preset.aggregation_channels, level)
+        self.aggregation, self.fusion = fusion_parts(channels, level, preset)
         ups: list[nn.Module] = []
         lower = channels[-1]
         for skip, width in zip(channels[-2::-1], preset.decoder_widths[:-1], strict=True):

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .coordinate_attention import CoordinateAttention
+from .presets import NetworkPreset
 
 
 def resize(x: Tensor, height: int, width: int) -> Tensor:
@@ -28,17 +29,20 @@ class Aggregation(nn.Module):
         out_channels: channels of G.
         level: index of the level whose size G takes.
         reduction: of the coordinate attention.
+        attention: False leaves the coordinate attention out.
 
     Shape:
         input list of (B, C_i, H_i, W_i), output (B, out_channels, H_level, W_level).
     """
 
-    def __init__(self, channels: list[int], out_channels: int, level: int, reduction: int) -> None:
+    def __init__(
+        self, channels: list[int], out_channels: int, level: int, reduction: int, attention: bool = True
+    ) -> None:
         super().__init__()
         self.level = level
         self.channels = channels
         self.project = nn.Conv2d(sum(channels), out_channels, 1, bias=False)
-        self.attention = CoordinateAttention(out_channels, reduction)
+        self.attention = CoordinateAttention(out_channels, reduction) if attention else nn.Identity()
         self.norm = nn.BatchNorm2d(out_channels)
         self.act = nn.ReLU(inplace=True)
 
@@ -90,3 +94,29 @@ class AdditiveFusion(nn.Module):
             else:
                 fused.append(feature + project(resize(global_map, height, width)))
         return fused
+
+
+class NoAggregation(nn.Module):
+    """In the place of Aggregation where nothing is fused: the coarsest level, which nobody reads."""
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """List of (B, C_i, H_i, W_i) -> the last of them."""
+        return features[-1]
+
+
+class NoFusion(nn.Module):
+    """In the place of AdditiveFusion: the levels as they are."""
+
+    def forward(self, features: list[Tensor], global_map: Tensor) -> list[Tensor]:
+        """Levels and anything -> levels."""
+        return features
+
+
+def fusion_parts(channels: list[int], level: int, preset: NetworkPreset) -> tuple[nn.Module, nn.Module]:
+    """What gathers the levels in a global map and what gives it back, as the preset has them."""
+    if not preset.fusion:
+        return NoAggregation(), NoFusion()
+    aggregation = Aggregation(
+        channels, preset.aggregation_channels, level, preset.attention_reduction, preset.attention
+    )
+    return aggregation, AdditiveFusion(channels, preset.aggregation_channels, level)

@@ -21,6 +21,8 @@ class NetworkPreset:
         attention_reduction: hidden channels of coordinate attention = aggregation_channels / attention_reduction.
         context_layers: transformer layers on the coarsest level of the lite decoder; 0 = no context block.
         transformer_dropout: dropout after self-attention and after the feed-forward layer inside the backbone.
+        fusion: whether there is a global map at all; without it each level goes to the decoder as it is.
+        attention: whether the global map passes coordinate attention.
     """
 
     backbone: str
@@ -31,6 +33,8 @@ class NetworkPreset:
     attention_reduction: int
     context_layers: int = 0
     transformer_dropout: float = 0.0
+    fusion: bool = True
+    attention: bool = True
 
 
 # Coarse to fine: strides 32, 16, 8, 4, 2. Narrow where the maps are large: a 3x3 convolution at stride 2 costs as much

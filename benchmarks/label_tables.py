@@ -1,0 +1,123 @@
+"""Tables of the label-efficiency grid for the docs: shares of labels, single groups, reaches, pictures."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+
+from label_axes import TITLES, short_title
+from label_grid import GROUPS
+from label_reaches import reaches
+from plot_label_efficiency import figure_files
+from tables import Rows, markdown, mean_and_spread
+
+NOT_YET = "Not measured yet."
+#: what stands beside every number
+SCALE = ("preset", "steps", "image_size")
+SHOWN = {
+    "best_dice": "Dice, best",
+    "last_dice": "Dice, last",
+    "best_iou": "IoU, best",
+    "best_iou_pooled": "IoU pooled, best",
+    "best_false_positive_frames": "FP frames, best",
+    "best_ece": "ECE, best",
+    "best_ece_scaled": "ECE scaled, best",
+}
+
+
+def by_fraction(rows: Rows, data: str) -> str:
+    """lite from ImageNet weights on one data set: Dice by share of labels, best and last epoch; seeds in brackets."""
+    kinds = {cell.method for group in ("headline", "methods") for cell in GROUPS[group]()}
+    own = [row for row in rows if row["method"] in kinds]
+    own = _of(own, data=data, network="lite", start="imagenet")
+    fractions = sorted({float(row["label_fraction"]) for row in own})
+    body = []
+    for method, *scale in _kinds(own, "method", *SCALE, "settings"):
+        kind = _of(own, method=method, **dict(zip((*SCALE, "settings"), scale, strict=True)))
+        preset, steps, side, settings = scale
+        for which in ("best", "last"):
+            cells = []
+            for fraction in fractions:
+                found = [row for row in kind if float(row["label_fraction"]) == fraction]
+                seeds = f" ({len(found)})" if found else ""
+                cells.append(mean_and_spread([row[f"{which}_dice"] for row in found]) + seeds)
+            title = short_title(method) + (f", {settings}" if settings else "")
+            body.append([title, "imagenet", which, preset, steps, side, *cells])
+    header = ["method", "start", "epoch", "preset", "steps", "px", *(f"{fraction:.0%}" for fraction in fractions)]
+    return markdown(header, body) if body else NOT_YET
+
+
+def of_group(rows: Rows, group: str) -> str:
+    """Every measured kind of cell of a group, with the network's size; of size, whatever it started from."""
+    if group != "size":
+        starts = {cell.start for cell in GROUPS[group]()}
+        rows = [row for row in rows if row["start"] in starts]
+    name_of = TITLES.__getitem__ if group == "ablation" else short_title
+    columns = ("data", "label_fraction", "method", "network")
+    order = list(dict.fromkeys(tuple(asdict(cell)[name] for name in columns) for cell in GROUPS[group]()))
+    body = []
+    for key in order:
+        here = [
+            row for row in rows if (row["data"], float(row["label_fraction"]), row["method"], row["network"]) == key
+        ]
+        for values in _kinds(here, "start", "parameters", "gmac", *SCALE, "settings"):
+            start, parameters, work, preset, steps, side, settings = values
+            own = _of(here, start=start, preset=preset, steps=steps, image_size=side, settings=settings)
+            data, fraction, method, network = key
+            title = name_of(method) + (f", {settings}" if settings else "")
+            body.append([
+                data, f"{fraction:.0%}", title, network, start,
+                f"{float(parameters) / 1e6:.2f}", work, preset, _steps(own), side,
+                ", ".join(row["seed"] for row in own),
+                *(mean_and_spread([row[name] for row in own], name) for name in SHOWN),
+            ])  # fmt: skip
+    header = ["data", "labels", "method", "network", "start", "M parameters", "GMAC", "preset", "steps", "px", "seeds"]
+    return markdown([*header, *SHOWN.values()], body) if body else NOT_YET
+
+
+def of_reaches(rows: Rows) -> str:
+    """Each reach of issue 8 with what was measured, for each preset that has rows."""
+    body = []
+    for preset in dict.fromkeys(row["preset"] for row in rows) or ("cpu",):
+        for one in reaches(rows, preset):
+            body.append([one.name, preset, one.measured, one.bar, one.verdict, one.used])
+    return markdown(["reach", "preset", "measured", "bar", "", "rows"], body)
+
+
+def pictures(rows: Rows) -> str:
+    """Links to the pictures that are there, one a preset and kind."""
+    found = [path for preset in dict.fromkeys(row["preset"] for row in rows) for path in figure_files(preset)]
+    links = [f"![{path.stem.replace('_', ' ')}](figures/{path.name})" for path in found if path.is_file()]
+    return "\n\n".join(links) or NOT_YET
+
+
+def _steps(own: Rows) -> str:
+    """Steps of the last stage, and what came before or after it in the same cell, the mean over seeds."""
+    more = statistics.mean(int(row["steps_all"]) - int(row["steps"]) for row in own)
+    return own[0]["steps"] + (f" + {more:.0f}" if more else "")
+
+
+def _kinds(rows: Rows, *names: str) -> list[tuple[str, ...]]:
+    """The different values of these columns, in the order in which they come."""
+    return list(dict.fromkeys(tuple(row[name] for name in names) for row in rows))
+
+
+def _of(rows: Rows, **values: str) -> Rows:
+    """The rows that have these values, by seed."""
+    found = [row for row in rows if all(row[name] == value for name, value in values.items())]
+    return sorted(found, key=lambda row: int(row["seed"]))
+
+
+LABEL_TABLES: dict[str, Callable[[Rows], str]] = {
+    "label reaches": of_reaches,
+    "label kvasir": partial(by_fraction, data="kvasir"),
+    "label wce": partial(by_fraction, data="wce_bleeding"),
+    "label montgomery": partial(by_fraction, data="cxr_montgomery"),
+    "label rivals": partial(of_group, group="rivals"),
+    "label ablation": partial(of_group, group="ablation"),
+    "label fusion": partial(of_group, group="fusion"),
+    "label size": partial(of_group, group="size"),
+    "label pictures": pictures,
+}

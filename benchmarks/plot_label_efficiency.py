@@ -1,0 +1,173 @@
+"""Draw benchmarks/results/label_efficiency.csv: Dice by share of labels, by size of the network, by what is off.
+
+python benchmarks/plot_label_efficiency.py
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+from label_axes import DATA, FUSION, METHODS, RIVALS, SIZES, TITLES, short_title  # noqa: E402
+from label_grid import GROUPS, RECIPE  # noqa: E402
+from tables import Rows  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "label_efficiency.csv"
+FIGURES = ROOT / "bundle" / "docs" / "figures"
+COLOURS = {
+    "supervised": "#5b5b5b",
+    "weak_to_strong": "#c1440e",
+    "mean_teacher": "#30638e",
+    "less_net": "#4c956c",
+    "less_net_published": "#8e5572",
+}
+
+
+def figure_files(preset: str, folder: Path = FIGURES) -> list[Path]:
+    """The pictures of a preset, whether they are there or not: curves, sizes, ablation."""
+    return [folder / f"label_{kind}_{preset}.png" for kind in ("efficiency", "size", "ablation")]
+
+
+def draw(rows: Rows, preset: str, folder: Path = FIGURES) -> list[Path]:
+    """Draw what there are rows for, without overrides of the call; returns the pictures written."""
+    rows = [row for row in rows if row["preset"] == preset and not row["settings"]]
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for kind, path in zip((draw_curves, draw_sizes, draw_ablation), figure_files(preset, folder), strict=True):
+        figure = kind(rows)
+        if figure is not None:
+            figure.savefig(path, dpi=110)
+            plt.close(figure)
+            written.append(path)
+    return written
+
+
+def mean_and_sd(values: list[float]) -> tuple[float, float]:
+    """Mean, and standard deviation (0 of a single value)."""
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def scale_of(rows: Rows) -> str:
+    """Steps and side of the rows, for titles."""
+    found = sorted({(int(row["steps"]), int(row["image_size"])) for row in rows})
+    return "; ".join(f"{steps:,} steps, {side} px" for steps, side in found)
+
+
+def draw_curves(rows: Rows) -> plt.Figure | None:
+    """A panel a data set: lite from ImageNet weights, Dice by share of labels, best epoch solid and last dashed."""
+    rows = [row for row in rows if (row["network"], row["start"]) == ("lite", "imagenet") and row["method"] in COLOURS]
+    sets = [data for data in DATA if any(row["data"] == data for row in rows)]
+    if not sets:
+        return None
+    figure, panels = plt.subplots(1, len(sets), figsize=(4.3 * len(sets), 3.8), layout="constrained", squeeze=False)
+    for axes, data in zip(panels[0], sets, strict=True):
+        for number, (method, colour) in enumerate(COLOURS.items()):
+            for which, style in (("best", "o-"), ("last", "s--")):
+                own = [row for row in rows if (row["data"], row["method"]) == (data, method)]
+                shares = sorted({float(row["label_fraction"]) for row in own})
+                if not shares:
+                    continue
+                values = [[float(r[f"{which}_dice"]) for r in own if float(r["label_fraction"]) == s] for s in shares]
+                means, spreads = zip(*map(mean_and_sd, values), strict=True)
+                label = short_title(method) + (", last epoch" if which == "last" else "")
+                shown = [100 * share * 1.02 ** (number - 2) for share in shares]  # side by side, not over each other
+                axes.errorbar(
+                    shown, means, spreads, fmt=style, color=colour, capsize=3, linewidth=1.6, markersize=4, label=label,
+                    alpha=1.0 if which == "best" else 0.5,
+                )  # fmt: skip
+        ticks = [100 * share for share in DATA[data].fractions]
+        axes.set(xscale="log", xlabel="labels used (%)", ylabel="test Dice", title=data)
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside lower center", ncols=5)
+    figure.suptitle(f"lite from ImageNet weights, mean ± sd over seeds; {scale_of(rows)}", fontsize=10)
+    return figure
+
+
+def draw_sizes(rows: Rows) -> plt.Figure | None:
+    """Dice on Kvasir against parameters (log), with few labels and with all of them; filled = ImageNet weights."""
+    networks = ("lite", *SIZES, "published", *RIVALS)
+    kinds = ((RECIPE, 0.1), ("supervised", 1.0))
+    rows = [
+        row
+        for row in rows
+        if row["data"] == "kvasir"
+        and row["network"] in networks
+        and (row["method"], float(row["label_fraction"])) in kinds
+    ]
+    if not rows:
+        return None
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained", sharex=True)
+    for axes, (method, fraction) in zip(panels, kinds, strict=True):
+        here = [row for row in rows if (row["method"], float(row["label_fraction"])) == (method, fraction)]
+        for network, start in dict.fromkeys((row["network"], row["start"]) for row in here):
+            own = [row for row in here if (row["network"], row["start"]) == (network, start)]
+            mean, spread = mean_and_sd([float(row["best_dice"]) for row in own])
+            place = networks.index(network)
+            axes.errorbar(
+                float(own[0]["parameters"]) / 1e6, mean, spread, capsize=3, markersize=7, color=f"C{place}",
+                fmt="s" if network in RIVALS else "o", markerfacecolor="none" if start == "random" else f"C{place}",
+                label=f"{network}, {start}",
+            )  # fmt: skip
+        title = f"{short_title(method)}, {fraction:.0%} of the labels"
+        axes.set(xscale="log", xlabel="parameters (millions)", ylabel="test Dice, best epoch", title=title)
+        axes.set_xlim(0.8, 60)
+        axes.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    shown = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        shown |= dict(zip(labels, handles, strict=True))
+    figure.legend(shown.values(), shown, frameon=False, fontsize=8, loc="outside right center")
+    figure.suptitle(f"Kvasir; open = from random numbers, square = rival; {scale_of(rows)}", fontsize=10)
+    return figure
+
+
+def draw_ablation(rows: Rows) -> plt.Figure | None:
+    """Dice of each row of the groups ablation and fusion on Kvasir with a tenth of the labels; a dot a seed."""
+    wanted = [("lite", method) for method in METHODS if any(cell.method == method for cell in GROUPS["ablation"]())]
+    wanted += [(network, RECIPE) for network in FUSION]
+    bars = []
+    for network, method in wanted:
+        at = ("kvasir", network, method, "imagenet")
+        own = [row for row in rows if (row["data"], row["network"], row["method"], row["start"]) == at]
+        own = [row for row in own if float(row["label_fraction"]) == 0.1]
+        if own:
+            title = TITLES[method] if network == "lite" else f"weak_to_strong, {network.removeprefix('lite_')}"
+            bars.append((title, [float(row["best_dice"]) for row in own], network, own))
+    if not bars:
+        return None
+    figure, axes = plt.subplots(figsize=(7.5, 0.8 + 0.34 * len(bars)), layout="constrained")
+    for place, (_, values, network, _) in enumerate(bars):
+        mean, spread = mean_and_sd(values)
+        colour = "#30638e" if network == "lite" else "#4c956c"
+        axes.errorbar(mean, place, xerr=spread, fmt="D", color=colour, capsize=3)
+        axes.scatter(values, [place] * len(values), s=12, color=colour, alpha=0.4)
+    axes.set_yticks(range(len(bars)), [title for title, *_ in bars], fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlabel="test Dice, best epoch")
+    axes.set_title(f"Kvasir, 10 % of the labels, lite; {scale_of([r for *_, own in bars for r in own])}", fontsize=10)
+    axes.grid(alpha=0.3, axis="x")
+    return figure
+
+
+def main() -> None:
+    """Draw every preset that has rows."""
+    with RESULT.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for preset in dict.fromkeys(row["preset"] for row in rows):
+        for path in draw(rows, preset):
+            print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()

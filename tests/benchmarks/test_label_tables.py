@@ -1,0 +1,153 @@
+"""Tables, reaches and pictures on rows that were written by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from label_reaches import MOST_PARAMETERS, Reach, reaches
+from label_tables import LABEL_TABLES, by_fraction, of_group, of_reaches
+from plot_label_efficiency import draw, figure_files
+from rows import row
+from tables import mean_and_spread
+from write_results import DOCUMENT
+
+
+def found(rows: list[dict[str, str]], words: str) -> Reach:
+    (one,) = [reach for reach in reaches(rows, "cpu") if words in reach.name]
+    return one
+
+
+def test_difference_is_taken_seed_by_seed() -> None:
+    rows = [row(dice, seed=seed) for seed, dice in enumerate((0.70, 0.80, 0.60, 0.10))]  # seed 3 has no partner
+    rows += [row(dice, method="weak_to_strong", seed=seed) for seed, dice in enumerate((0.75, 0.84, 0.66))]
+    one = found(rows, "10% of the labels")
+    # gains .05, .04, .06
+    assert one.measured == "+0.050 ± 0.010 (0.750 against 0.700)"
+    assert (one.bar, one.verdict, one.used) == ("≥ +0.040", "met", "seeds 0, 1, 2")
+
+
+def test_a_gain_that_is_just_the_bar_meets_it_and_one_below_misses() -> None:
+    at = {"fraction": 0.25}
+    assert (
+        found([row(0.80, **at), row(0.82, method="weak_to_strong", **at)], "Kvasir, 25%").verdict
+        == "met (1 of 3 seeds)"
+    )
+    assert found([row(0.80, **at), row(0.8199, method="weak_to_strong", **at)], "Kvasir, 25%").verdict.startswith(
+        "missed"
+    )
+
+
+def test_half_of_the_labels_against_all() -> None:
+    rows = [row(0.80, fraction=1.0), row(0.79, method="weak_to_strong", fraction=0.5)]
+    one = found(rows, "kvasir: weak_to_strong with 50 %")
+    assert one.measured.startswith("-0.010") and one.verdict == "missed (1 of 3 seeds)"
+    assert found(rows, "wce_bleeding: weak_to_strong with 50 %").verdict == "unmeasured"
+
+
+def test_rivals_are_compared_from_random_numbers_alone() -> None:
+    ours = row(0.70, method="weak_to_strong", fraction=0.5, start="random")
+    theirs = row(0.65, network="smp_unet_r34", fraction=1.0, start="random")
+    wrong = row(0.90, network="flexible_unet_b0", fraction=1.0, start="imagenet")
+    rows = [ours, theirs, wrong]
+    assert found(rows, "kvasir: lite with 50 % (weak_to_strong) over smp_unet_r34").measured.startswith("+0.050")
+    assert found(rows, "kvasir: lite with 50 % (weak_to_strong) over flexible_unet_b0").verdict == "unmeasured"
+
+
+def test_false_alarms_have_to_be_fewer() -> None:
+    name = "best_false_positive_frames_at_recall_70"
+    rows = [row(0.6, data="wce_bleeding", **{name: "0.3"})]
+    rows.append(row(0.6, data="wce_bleeding", method="weak_to_strong", **{name: "0.2"}))
+    assert found(rows, "10%: false-positive frames at recall 0.7").verdict.startswith("met")
+    assert found(rows, "10%: false-positive frames at recall 0.8").verdict == "unmeasured", "no value there"
+    rows[1][name] = "0.3"
+    assert found(rows, "10%: false-positive frames at recall 0.7").verdict.startswith("missed"), "not below"
+
+
+def test_parameters_of_lite() -> None:
+    assert found([row(0.8)], "parameters").verdict == "met"
+    assert found([row(0.8, parameters=str(MOST_PARAMETERS + 1))], "parameters").verdict == "missed"
+    assert found([], "parameters").verdict == "unmeasured"
+
+
+def test_rows_of_other_presets_and_settings_do_not_count() -> None:
+    rows = [
+        row(0.8),
+        row(0.9, method="weak_to_strong", preset="gpu"),
+        row(0.9, method="weak_to_strong", settings="a=1"),
+    ]
+    assert found(rows, "10% of the labels").verdict == "unmeasured"
+
+
+def test_a_cell_that_is_there_twice_is_an_error() -> None:
+    with pytest.raises(ValueError, match="two rows .*seed 0; expected one"):
+        reaches([row(0.8), row(0.81)], "cpu")
+
+
+def test_table_by_share_of_labels() -> None:
+    rows = [row(0.70), row(0.80, seed=1), row(0.9, fraction=1.0), row(0.75, method="mean_teacher")]
+    rows += [row(0.1, data="wce_bleeding"), row(0.2, network="published")]  # of other tables
+    assert by_fraction(rows, "kvasir").splitlines() == [
+        "| method | start | epoch | preset | steps | px | 10% | 100% |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| supervised | imagenet | best | cpu | 800 | 128 | 0.750 ± 0.071 (2) | 0.900 (1) |",
+        "| supervised | imagenet | last | cpu | 800 | 128 | 0.740 ± 0.071 (2) | 0.890 (1) |",
+        "| mean teacher | imagenet | best | cpu | 800 | 128 | 0.750 (1) | – |",
+        "| mean teacher | imagenet | last | cpu | 800 | 128 | 0.740 (1) | – |",
+    ]
+
+
+def test_table_of_a_group_has_size_and_steps_beside_the_figures() -> None:
+    semise = row(0.8, method="semise", steps_all="1200", best_iou="0.70000")
+    lines = of_group([semise, row(0.8, method="less_net")], "ablation").splitlines()
+    assert len(lines) == 3, "less_net is not of this group"
+    cells = lines[2].split(" | ")
+    assert cells[2:11] == [
+        "SEMISE, then weak_to_strong",
+        "lite",
+        "imagenet",
+        "2.14",
+        "0.194",
+        "cpu",
+        "800 + 400",
+        "128",
+        "0",
+    ]
+    assert cells[11:14] == ["0.800", "0.790", "0.700"]
+
+
+def test_other_starts_of_a_group_are_shown_too() -> None:
+    rows = [row(0.6, "lite_mobilevit_xs", "weak_to_strong", start=start) for start in ("random", "distilled")]
+    assert [line.split(" | ")[4] for line in of_group(rows, "size").splitlines()[2:]] == ["random", "distilled"]
+
+
+def test_without_rows_there_is_a_plain_word() -> None:
+    for name, make in LABEL_TABLES.items():
+        if name != "label reaches":
+            assert make([]) == "Not measured yet."
+    verdicts = {line.split(" | ")[4] for line in of_reaches([]).splitlines()[2:]}
+    assert verdicts == {"unmeasured"}
+
+
+def test_every_table_has_its_place_in_the_docs() -> None:
+    text = DOCUMENT.read_text()
+    for name in LABEL_TABLES:
+        assert f"<!-- table {name} -->\n" in text
+
+
+def test_spread() -> None:
+    assert mean_and_spread(["1", "", "3"]) == "2.000 ± 1.414"
+    assert mean_and_spread(["10.4"], "hd95") == "10"
+    assert mean_and_spread(["2.5", "3.5"], digits=0) == "3 ± 1"
+    assert mean_and_spread([""]) == "–"
+
+
+def test_pictures_are_drawn_where_there_are_rows(tmp_path: Path) -> None:
+    assert draw([], "cpu", tmp_path) == []
+    rows = [row(0.7 + 0.05 * seed, method="weak_to_strong", seed=seed) for seed in range(2)]
+    curves, sizes, ablation = figure_files("cpu", tmp_path)
+    assert draw(rows, "cpu", tmp_path) == [curves, sizes, ablation]
+    assert draw(rows, "gpu", tmp_path) == []
+    assert draw([row(0.7, data="wce_bleeding")], "cpu", tmp_path / "other") == [tmp_path / "other" / curves.name]
+    for path in (curves, sizes, ablation):
+        assert path.read_bytes().startswith(b"\x89PNG")
