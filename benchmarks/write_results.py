@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,8 +166,8 @@ def distillation(rows: Rows) -> str:
                     and tuple(row[name] for name in names) == settings
                 ]
                 if own:
-                    cells = [_mean_and_spread([row[f"best_{name}"] for row in own], name) for name in figures]
-                    alike = _mean_and_spread([row["feature_similarity"] for row in own], "cosine")
+                    cells = [mean_and_spread([row[f"best_{name}"] for row in own], name) for name in figures]
+                    alike = mean_and_spread([row["feature_similarity"] for row in own], "cosine")
                     minutes = statistics.mean(float(row["pretraining_seconds"]) for row in own) / 60
                     run = [own[0]["label_fraction"], own[0]["steps"], own[0]["distil_steps"] if alike != "–" else "–"]
                     body.append([backbone, title, str(len(own)), *run, *cells, alike, f"{minutes:.0f}"])
