@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,8 @@ def _weights(bundle: Path, options: Options, work: Path, say: Callable[[str], No
         )
     addresses: list[Path] = []
     if options.storage != "float32":
-        folder = options.frames or make_sample_dataset(work / "drawn", frames=16, labelled=0) / "images"
-        addresses = [Path(item["image"]) for item in list_frames(str(folder))[:MOST_FRAMES]]
+        folder = options.frames or make_sample_dataset(work / "drawn", frames=16, labelled=0, groups=8) / "images"
+        addresses = [Path(item["image"]) for item in islice(list_frames(str(folder)), MOST_FRAMES)]
     name = options.frames.name if options.frames else DRAWN
     packed = pack_weights(checkpoint, bundle, options.storage, addresses, name)
     say(f"ok weights of {checkpoint}, {options.storage}: {packed.entry.get('parity', 'as they were trained')}")

@@ -84,8 +84,8 @@ def entry_problems(declared: Any, entry: dict[str, Any]) -> list[str]:
     if not hashes or hashes == entry.get("sha256"):
         return []
     return [
-        f"configs/metadata.json: weights#sha256 is {hashes}, the weights to package have {entry.get('sha256')}: package "
-        "the weights that the figures of metadata.json are of, or take weights and eval_metrics out of it."
+        f"configs/metadata.json: weights#sha256 is {hashes}, the weights to package have {entry.get('sha256')}: "
+        "package the weights that the figures of metadata.json are of, or take weights and eval_metrics out of it."
     ]
 
 
