@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+
+from monai.bundle import ConfigParser
 
 from scripts.engines.overrides import running_config, running_workflow
 from scripts.engines.run_directory import flatten, is_main_process
@@ -18,6 +22,7 @@ from scripts.engines.run_directory import flatten, is_main_process
 logger = logging.getLogger(__name__)
 #: ids of the running config that MONAI adds for tracking
 URI, EXPERIMENT = "tracking_uri", "experiment_name"
+SQLITE = "sqlite:///"
 PACKAGES = ("mlflow", "sqlalchemy", "alembic")
 CURE = "pip install mlflow-skinny sqlalchemy alembic (the extra 'tracking' of pyproject.toml), or leave --tracking out"
 FILES = ("config.json", "environment.json", "manifest.json", "metrics.csv", "test_metrics.json", "report.html")
@@ -25,27 +30,53 @@ LONGEST = 500  # characters of a value that MLflow's oldest stores take
 
 
 def require_tracking() -> None:
-    """Before work starts: what tracking needs is there. Nothing where it was not asked for.
+    """Before work starts: the packages are there. Nothing where tracking was not asked for.
 
     Raises:
         ImportError: a package is missing; all that are wanted are named.
     """
-    if URI not in running_workflow().parser:
+    parser = running_workflow().parser
+    if URI not in parser:
         return
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise ImportError(f"--tracking mlflow: {', '.join(missing)} cannot be imported, expected {CURE}.")
 
 
-def record_run(run_dir: str | Path) -> None:
-    """Add a finished run's settings, test figures and files to its MLflow run; nothing where it is not tracked."""
+def _client(parser: ConfigParser) -> Any:
+    """MLflow's client of the store that MONAI's handlers write to."""
+    import mlflow
+
+    # The handlers let MLflow's own variable go before the config.
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    return mlflow.MlflowClient(tracking_uri=named or parser.get_parsed_content(URI))
+
+
+def open_experiment() -> None:
+    """Make the experiment, if there is none, with its files beside a database of this machine.
+
+    MONAI would do so, but takes the quoted name of the folder: files of "my runs" would go to "my%20runs".
+    """
     parser = running_workflow().parser
     if URI not in parser or not is_main_process():
         return
-    import mlflow
+    client, name = _client(parser), parser.get_parsed_content(EXPERIMENT)
+    if client.get_experiment_by_name(name) is None:
+        database = unquote(client.tracking_uri.removeprefix(SQLITE))
+        local = client.tracking_uri.startswith(SQLITE)
+        client.create_experiment(name, (Path(database).parent / "mlruns").absolute().as_uri() if local else None)
 
-    run_dir = Path(run_dir)
-    client = mlflow.MlflowClient(tracking_uri=parser.get_parsed_content(URI))
+
+def record_run(run_dir: str | Path) -> None:
+    """Add a finished run's settings, test figures and files to its MLflow run; nothing where it is not tracked.
+
+    Raises:
+        RuntimeError: MLflow does not know the run any more.
+    """
+    parser = running_workflow().parser
+    if URI not in parser or not is_main_process():
+        return
+    run_dir, client = Path(run_dir), _client(parser)
     experiment = client.get_experiment_by_name(parser.get_parsed_content(EXPERIMENT))
     name = str(parser.get_parsed_content("run_name"))
     found = client.search_runs(
@@ -55,7 +86,10 @@ def record_run(run_dir: str | Path) -> None:
         max_results=1,
     )
     if not found:
-        raise RuntimeError(f"MLflow has no run '{name}' in {experiment.name}: was it deleted while the run went on?")
+        raise RuntimeError(
+            f"MLflow has no run '{name}' in {experiment.name}, expected the one that was tracked: was it deleted? The "
+            f"run itself is whole in {run_dir}."
+        )
     run = found[0].info.run_id
     for key, value in _settings(running_config()).items():
         if key not in found[0].data.params:  # MLflow refuses to write one twice, and the handler has written some
