@@ -53,7 +53,7 @@ def test_a_run_is_tracked_by_mlflow_and_tensorboard(
     assert {"config.json", "manifest.json", "test_metrics.json", "report.html"} <= files
     assert {path.name for path in output.iterdir()} == {"tracked", "mlruns.db", "mlruns"}, "no config lies about"
 
-    run_config("train", tracking="mlflow", **(options | {"max_epochs": 3}))
+    run_config("train", tracking="mlflow", tracking_uri=client.tracking_uri, **(options | {"max_epochs": 3}))
     first, second = tracked()
     assert history(first, "val_dice") == history(run, "val_dice")
     assert history(second, "val_dice") == [(3, column(output / "tracked", "val_dice")[2])]
@@ -64,6 +64,14 @@ def test_a_run_is_tracked_by_mlflow_and_tensorboard(
     shown = [(event.step, event.value) for event in events.Scalars("val_dice")]
     assert [step for step, _ in shown] == [2, 4, 6]
     assert [value for _, value in shown] == pytest.approx(column(output / "tracked", "val_dice"), rel=1e-6)
+
+
+def test_a_store_without_tracking_is_refused(
+    run_config: RunConfig, tiny: dict[str, Any], frames_dir: Path, tmp_path: Path
+) -> None:
+    options = tiny | {"dataset_dir": str(frames_dir), "output_dir": str(tmp_path / "runs")}
+    with pytest.raises(ValueError, match="--tracking_uri is given without --tracking: add --tracking mlflow"):
+        run_config("train", tracking_uri="sqlite:///some.db", **options)
 
 
 def test_a_missing_package_is_named_before_the_work(

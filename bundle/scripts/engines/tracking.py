@@ -34,13 +34,22 @@ def require_tracking() -> None:
 
     Raises:
         ImportError: a package is missing; all that are wanted are named.
+        ValueError: a store was named, and tracking not asked for.
     """
     parser = running_workflow().parser
-    if URI not in parser:
+    if not _is_tracked(parser):
+        if URI in parser:
+            raise ValueError(f"--{URI} is given without --tracking: add --tracking mlflow, or leave it out.")
         return
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise ImportError(f"--tracking mlflow: {', '.join(missing)} cannot be imported, expected {CURE}.")
+
+
+def _is_tracked(parser: ConfigParser) -> bool:
+    """Whether MONAI has put its handler into the training."""
+    handlers = parser.get("train#handlers", [])
+    return any(isinstance(one, dict) and one.get("_target_") == "MLFlowHandler" for one in handlers)
 
 
 def _client(parser: ConfigParser) -> Any:
@@ -58,7 +67,7 @@ def open_experiment() -> None:
     MONAI would do so, but takes the quoted name of the folder: files of "my runs" would go to "my%20runs".
     """
     parser = running_workflow().parser
-    if URI not in parser or not is_main_process():
+    if not _is_tracked(parser) or not is_main_process():
         return
     client, name = _client(parser), parser.get_parsed_content(EXPERIMENT)
     if client.get_experiment_by_name(name) is None:
@@ -74,7 +83,7 @@ def record_run(run_dir: str | Path) -> None:
         RuntimeError: MLflow does not know the run any more.
     """
     parser = running_workflow().parser
-    if URI not in parser or not is_main_process():
+    if not _is_tracked(parser) or not is_main_process():
         return
     run_dir, client = Path(run_dir), _client(parser)
     experiment = client.get_experiment_by_name(parser.get_parsed_content(EXPERIMENT))
