@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from monai.bundle.utils import load_bundle_config
 from PIL import Image
 
 from scripts.networks import LESSNet
-from scripts.package import zoo_checks
+from scripts.package import build, zoo_checks
 from scripts.package.__main__ import main
 from scripts.package.archive import write_zip
 from scripts.package.build import Options, build_package
@@ -295,23 +296,53 @@ def test_missing_properties_are_found(
         checks_of(bundle, tmp_path / "work").properties(*layers)
 
 
-def test_what_the_checks_find_refuses_the_package(bundle: Path, tmp_path: Path) -> None:
-    """The checks are a process of their own, which has the package alone."""
+def test_a_network_that_cannot_be_made_is_reported(bundle: Path, tmp_path: Path) -> None:
     edit(bundle / "configs" / "inference.json", **{"network_def#_target_": "scripts.networks.NoSuchNetwork"})
-    said: list[str] = []
-    with pytest.raises(PackageError, match="network_def: .*NoSuchNetwork.*: correct the config"):
-        build_package(bundle, Options(tmp_path / "out", without_weights=True), said.append)
-    assert said[-1].startswith("failed network_def") and not list((tmp_path / "out").iterdir())
+    lines = io.StringIO()
+    (tmp_path / "work").mkdir()
+    zoo_checks.run_checks(bundle, tmp_path / "work", lines)
+    (line,) = lines.getvalue().splitlines()
+    assert line.startswith("failed network_def: ") and "NoSuchNetwork" in line
 
 
-def test_a_package_without_weights_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--output", str(tmp_path / "dist"), "--without_weights"]) == 0
+@pytest.mark.parametrize(
+    ("checker", "problem"),
+    [
+        ("print('ok one'); print('failed two: no such id')", "two: no such id: correct the config"),
+        ("print('ok one'); raise SystemExit('killed')", "ended with exit code 1 (killed)"),
+        ("", "ended with exit code 0"),
+    ],
+)
+def test_what_the_checks_find_refuses_the_package(
+    checker: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The checks are a process of their own, here one that says what it is told to."""
+    (tmp_path / "checker.py").write_text(checker)
+    monkeypatch.setattr(build, "CHECKER", tmp_path / "checker.py")
+    assert main(["--output", str(tmp_path / "out"), "--without_weights"]) == 1
     printed = capsys.readouterr().out
-    assert "ok verify_net_in_out\nok ckpt_export and torch.jit.load\nskipped monai.bundle.load: " in printed
-    assert f"{tmp_path / 'dist' / NAME}.zip (" in printed
+    assert "REFUSED, nothing was written. What is wrong (1):" in printed and problem in printed
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_package_without_weights_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What runs it is tried on the package with weights; here the shape check and the loading alone."""
+    (tmp_path / "checker.py").write_text("print('ok all')")
+    monkeypatch.setattr(build, "CHECKER", tmp_path / "checker.py")
+    for _ in ("new", "in the place of the old one"):
+        assert main(["--output", str(tmp_path / "dist"), "--without_weights"]) == 0
+        assert f"{tmp_path / 'dist' / NAME}.zip (" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "dist").iterdir()} == {NAME, f"{NAME}.zip"}
     folder = tmp_path / "dist" / NAME
     entry = json.loads((folder / "configs" / "metadata.json").read_text())["weights"]
     assert entry["file"] is None and "holds no weights" in entry["note"] and not (folder / "models").exists()
+    (tmp_path / "work").mkdir()
+    checks = ZooChecks(folder, tmp_path / "work")
+    checks.shapes()
+    with pytest.raises(zoo_checks.Skipped, match="holds no weights"):
+        checks.loading()
 
 
 def test_the_command_refuses_with_the_list_and_the_exit_code(

@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, load, verify_net_in_out
@@ -135,13 +136,8 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def main() -> None:
+def run_checks(package: Path, scratch: Path, lines: TextIO) -> None:
     """Run all checks; each is reported as soon as it is done."""
-    warnings.simplefilter("ignore")
-    package, scratch = (Path(one).resolve() for one in sys.argv[1:3])
-    lines = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # What MONAI prints goes to the error stream: standard output holds the results alone.
-    sys.path.insert(0, str(package))
     try:
         checks = ZooChecks(package, scratch).checks()
     except Exception as error:
@@ -155,6 +151,16 @@ def main() -> None:
             print(f"skipped {name}: {why}", file=lines)
         except Exception as error:
             print(f"failed {name}: {reason(error)}", file=lines)
+
+
+def main() -> None:
+    """The checks on the two folders of the command line."""
+    warnings.simplefilter("ignore")
+    package, scratch = (Path(one).resolve() for one in sys.argv[1:3])
+    lines = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # What MONAI prints goes to the error stream: standard output holds the results alone.
+    sys.path.insert(0, str(package))
+    run_checks(package, scratch, lines)
 
 
 if __name__ == "__main__":
