@@ -10,6 +10,7 @@ import pytest
 SCRIPTS = Path(__file__).resolve().parent.parent / "bundle" / "scripts"
 #: from the top down; DESIGN has data below io, but data checks and hashes pictures, which io reads
 LAYERS = (
+    "package",  # a command
     "reports",
     "engines",
     "selection",

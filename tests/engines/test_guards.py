@@ -11,7 +11,7 @@ from scripts.engines.guards import CollapseError, CollapseGuard, labeled_lesion_
 
 def watch(guard: CollapseGuard, shares: list[float | None]) -> int:
     """Iterations of an engine whose output has these lesion shares, until the guard stops it or they end."""
-    engine = Engine(lambda _, share: {"loss": 0.0} if share < 0 else {"lesion_share": torch.tensor(share)})
+    engine = Engine(lambda _, share: [{"loss": 0.0} if share < 0 else {"lesion_share": torch.tensor(share)}])
     guard.attach(engine)
     engine.run([-1.0 if share is None else share for share in shares])
     return engine.state.iteration

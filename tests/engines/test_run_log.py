@@ -29,7 +29,7 @@ def test_means_of_an_epoch(tmp_path: Path) -> None:
     trainer = make_trainer(make_network(), objective="mean_teacher", iterations=3)
     seen: list[dict[str, float]] = []
     trainer.add_event_handler(
-        Events.ITERATION_COMPLETED, lambda engine: seen.append({k: float(v) for k, v in engine.state.output.items()})
+        Events.ITERATION_COMPLETED, lambda engine: seen.append({k: float(v) for k, v in engine.state.output[0].items()})
     )
     RunLog(tmp_path, tensorboard=False).attach(trainer)
     trainer.run()

@@ -25,7 +25,7 @@ def readings(trainer: Any) -> list[dict[str, float]]:
     found: list[dict[str, float]] = []
 
     def read(engine: Any) -> None:
-        found.append({name: float(value) for name, value in engine.state.output.items()})
+        found.append({name: float(value) for name, value in engine.state.output[0].items()})
 
     trainer.add_event_handler(Events.ITERATION_COMPLETED, read)
     trainer.run()
@@ -199,7 +199,7 @@ def test_bf16_on_a_cpu_computes_in_bf16_and_keeps_weights_and_loss_in_fp32() -> 
     losses = [row["loss"] for row in readings(trainer)]
     assert types == {torch.bfloat16}
     assert {value.dtype for value in network.parameters()} == {torch.float32}
-    assert trainer.state.output["loss"].dtype == torch.float32
+    assert trainer.state.output[0]["loss"].dtype == torch.float32
     assert sum(losses[-4:]) < sum(losses[:4])
 
 
@@ -219,3 +219,27 @@ def test_precisions_on_a_gpu(precision: str) -> None:
 def test_unknown_names_get_the_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean 'mean_teacher'"):
         build_objective("meanteacher")
+
+
+def test_weights_that_others_put_in_begin_a_new_average() -> None:
+    """Federated learning trains round after round, each from the server's weights."""
+    network = make_network()
+    trainer = make_trainer(network, max_epochs=1, iterations=3, objective="mean_teacher")
+    with torch.no_grad():
+        network.head.bias.add_(5.0)  # before the first round: the teacher was made earlier
+    seen: list[float] = []
+    trainer.add_event_handler(Events.STARTED, lambda engine: seen.append(engine.teacher.network.head.bias[0].item()))
+    given = network.head.bias[0].item()
+    trainer.run()
+    assert seen == [given] and int(trainer.teacher.updates) == 3
+
+    trainer.state.max_epochs = 2
+    trainer.run()
+    assert int(trainer.teacher.updates) == 6, "nobody touched the weights: the average goes on"
+
+    with torch.no_grad():
+        network.head.bias.add_(5.0)
+    given = network.head.bias[0].item()
+    trainer.state.max_epochs = 3
+    trainer.run()
+    assert seen[2] == given and int(trainer.teacher.updates) == 3

@@ -134,8 +134,11 @@ class FrameTrainer(SupervisedTrainer):
         """uint8 (B, 3, H, W) -> float 0..1 on the device."""
         return image.to(self.state.device, non_blocking=True).float().div_(255.0)
 
-    def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, Tensor | float]:
-        """One iteration; returns the readings that handlers log, as detached scalars."""
+    def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> list[dict[str, Tensor | float]]:
+        """One iteration; returns the readings that handlers log, as detached scalars.
+
+        They are a list of one, as MONAI's handlers (MLFlowHandler, StatsHandler) take the loss from a decollated batch.
+        """
         local = (self.state.iteration - 1) % self.state.epoch_length
         self.network.train()
         if local % self.accumulation_steps == 0:
@@ -156,7 +159,7 @@ class FrameTrainer(SupervisedTrainer):
             if self.lr_scheduler is not None:
                 self.lr_scheduler.step()
             self.after_step()
-        self.state.output = {Keys.LOSS: found.loss.detach(), **found.readings}
+        self.state.output = [{Keys.LOSS: found.loss.detach(), **found.readings}]
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return self.state.output
 

@@ -43,7 +43,7 @@ class CollapseGuard:
         Raises:
             CollapseError: the patience is at its end.
         """
-        share = engine.state.output.get("lesion_share")
+        share = engine.state.output[0].get("lesion_share")
         if share is None or engine.state.iteration <= self.start or self.prior <= 0:
             return
         share = float(share)

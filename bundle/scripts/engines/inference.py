@@ -157,16 +157,28 @@ def computing_network(
 def load_companion(
     network: nn.Module, checkpoint: str | Path, device: str | torch.device, backend: str = "torch"
 ) -> nn.Module | None:
-    """The companion of a run's model.pt (the raw student beside its EMA), or None: the file has none, or an export."""
+    """The companion of a run's model.pt (the raw student beside its EMA), or None: there is none, or an export.
+
+    It is in the file, or in one beside it, as a package has it: the zoo's model.pt is one plain state dict.
+    """
     if backend != "torch":
         logger.info("Exports hold no companion: agreement is between the network and its mirrored pass.")
         return None
     content, _ = read_file(checkpoint)
-    if not isinstance(content, dict) or "companion" not in content:
+    if isinstance(content, dict) and "companion" in content:
+        load_weights(network, checkpoint, key="companion")
+    elif companion_beside(checkpoint).is_file():
+        load_weights(network, companion_beside(checkpoint))
+    else:
         logger.warning("%s holds no companion: agreement is between the network and its mirrored pass.", checkpoint)
         return None
-    load_weights(network, checkpoint, key="companion")
     return network.to(device).eval()
+
+
+def companion_beside(checkpoint: str | Path) -> Path:
+    """Where a packaged checkpoint has its companion: models/model_companion.pt for models/model.pt."""
+    path = Path(checkpoint).expanduser()
+    return path.with_name(f"{path.stem}_companion{path.suffix}")
 
 
 def build_provenance(

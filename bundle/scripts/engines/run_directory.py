@@ -28,6 +28,7 @@ RECORDED_PACKAGES = ("torch", "torchvision", "monai", "timm", "pytorch-ignite", 
 #: ids that may differ between the first part of a run and its continuation
 FREE_ON_RESUME = (
     *("max_epochs", "device", "num_workers", "cache_gb", "resume"),
+    *("save_execute_config", "tracking_uri", "experiment_name"),
     *("bundle_root", "dataset_dir", "output_dir", "run_dir", "sample_dir"),
 )
 

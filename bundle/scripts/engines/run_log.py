@@ -63,7 +63,7 @@ class RunLog:
     def _read(self, engine: FrameTrainer) -> None:
         if self.started is None:
             self._start(engine)
-        for name, value in engine.state.output.items():
+        for name, value in engine.state.output[0].items():
             # Kept as tensors: reading a number would make the GPU wait at every iteration.
             self.sums[name] = self.sums.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
@@ -130,6 +130,7 @@ class ProgressBar:
             self.bar = tqdm(total=total, initial=done, desc=self.description, unit="it", mininterval=1.0)
         self.bar.update()
         output = engine.state.output
+        output = output[0] if isinstance(output, list) and output else output  # a trainer's, see FrameTrainer
         if engine.state.iteration % self.every or not isinstance(output, dict):
             return
         shown = {"loss": "loss", "sup": "loss_supervised", "unsup": "loss_unsupervised", "conf": "confident_share"}

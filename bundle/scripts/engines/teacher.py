@@ -41,6 +41,12 @@ class EMATeacher(nn.Module):
                 target.copy_(source[name])
         self.updates += 1
 
+    @torch.no_grad()
+    def restart(self, student: nn.Module) -> None:
+        """Be a copy of the student, and average from here on as if nothing had been before."""
+        self.network.load_state_dict(student.state_dict())
+        self.updates.zero_()
+
     def train(self, mode: bool = True) -> EMATeacher:
         """Stay in eval mode whatever is asked: a teacher that updates its own BatchNorm statistics drifts."""
         return super().train(False)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from ignite.engine import Events
 from monai.inferers import Inferer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -100,6 +101,10 @@ class SemiSupervisedTrainer(FrameTrainer):
         self.teacher = teacher.to(device) if teacher is not None else None
         self.unsupervised_weight = unsupervised_weight or (lambda iteration: 1.0)
         self.labeled_view = labeled_view
+        self._left_with: Tensor | None = None
+        if self.teacher is not None:
+            self.add_event_handler(Events.STARTED, self._teach_from_new_weights)
+            self.add_event_handler(Events.COMPLETED, self._remember_weights)
 
     def compute_loss(self, batch: dict[str, Any]) -> IterationLoss:
         """Supervised loss, and from the start of the objective its share."""
@@ -140,6 +145,18 @@ class SemiSupervisedTrainer(FrameTrainer):
         if self.teacher is not None:
             self.teacher.update(self.bare_network)
 
+    def _teach_from_new_weights(self) -> None:
+        """Begin the average anew where others put weights into the network: a round of federated learning does.
+
+        Called after the handlers that restore a run. A teacher without updates is a copy of the network anyway.
+        """
+        replaced = self._left_with is not None and not torch.equal(self._left_with, _weight_sums(self.bare_network))
+        if replaced or not int(self.teacher.updates):
+            self.teacher.restart(self.bare_network)
+
+    def _remember_weights(self) -> None:
+        self._left_with = _weight_sums(self.bare_network)
+
     def modules_with_buffers(self) -> list[nn.Module]:
         """The student and the teacher."""
         return [self.bare_network] + ([self.teacher] if self.teacher is not None else [])
@@ -157,3 +174,9 @@ class SemiSupervisedTrainer(FrameTrainer):
         """With teacher and objective."""
         more = {"teacher": self.teacher, "objective": self.objective}
         return super().parts() | {name: part for name, part in more.items() if part is not None}
+
+
+@torch.no_grad()
+def _weight_sums(network: nn.Module) -> Tensor:
+    """The sum of each parameter: changes with any training or loading, and costs no copy."""
+    return torch.stack([parameter.detach().double().sum() for parameter in network.parameters()])
