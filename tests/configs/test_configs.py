@@ -16,12 +16,16 @@ from scripts.networks import LESSNet
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 CONFIGS = sorted((BUNDLE / "configs").glob("*.json"))
-RUNNABLE = ("train", "inference", "deidentify", "next_frames", "add_geometry", "three_stages", "knowledge_mining")
+RUNNABLE = (
+    *("train", "inference", "deidentify", "next_frames", "add_geometry", "three_stages", "knowledge_mining"),
+    "merge_shards",
+)
 # What a layer lies over; all others lie over train alone.
 LAYERS = {
     "evaluate": ("train",),
     "multi_gpu_evaluate": ("train", "evaluate"),
     "inference_video": ("inference",),
+    "multi_gpu_inference": ("inference",),
     "mine_pseudo_labels": ("inference",),
     "export": ("inference",),
     "predict_classes": ("train", "volumes"),
@@ -40,6 +44,7 @@ OWN = {
         *("student_masks", "mining_set", "prompts", "rules", "miner"),
     },
     "evaluate": {"checkpoint", "evaluation_dir", "evaluating"},
+    "multi_gpu_inference": {"shard", "shards", "shard_dir"},
     "predict_classes": {
         *("checkpoint", "frames", "frames_batch_size", "frames_dataset", "frames_dataloader", "predicting"),
     },

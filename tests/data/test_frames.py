@@ -85,3 +85,37 @@ def test_labels_of_a_studies_folder_are_not_looked_at(tmp_path: Path) -> None:
     assert [item["file"] for item in list_frames(tmp_path)] == ["a.png", "b.png"]
     (tmp_path / "images").mkdir()  # layout (a), of which labels/ may hold pictures as well as any other folder
     assert len(list_frames(tmp_path)) == 4
+
+
+def of_lengths(*lengths: int) -> FrameList:
+    """Clips a.mp4, b.mp4, ... of so many frames."""
+    names = [f"{letter}.mp4" for letter, _ in zip("abcdefgh", lengths, strict=False)]
+    sources = [Source(f"/d/{name}", name, "video", range(count)) for name, count in zip(names, lengths, strict=True)]
+    return FrameList(sources)
+
+
+def test_shards_hold_whole_files_in_order_and_about_as_many_frames() -> None:
+    frames = of_lengths(10, 90, 20, 30, 40)
+    shards = [frames.shard(number, 2) for number in range(2)]
+    # 90 | 40, then 30 and 20 to the emptier one: 90 | 90, then 10 to the first
+    assert [[source.file for source in shard.sources] for shard in shards] == [
+        ["a.mp4", "b.mp4"],
+        ["c.mp4", "d.mp4", "e.mp4"],
+    ]
+    assert [len(shard) for shard in shards] == [100, 90]
+    assert all(shard.files == ["a.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4"] for shard in shards), "names are of all"
+    assert sorted(item["file"] for shard in shards for item in shard) == sorted(item["file"] for item in frames)
+    assert list(frames.shard(0, 1)) == list(frames)
+
+
+@pytest.mark.parametrize(
+    ("number", "count", "message"),
+    [
+        (2, 2, "shard is 2 of 2; expected 0 to 1"),
+        (-1, 2, "shard is -1"),
+        (0, 4, "4 shards of 3 files; expected at most"),
+    ],
+)
+def test_shards_that_cannot_be(number: int, count: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        of_lengths(1, 2, 3).shard(number, count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 import torch
+from make_video import make_clip
+from PIL import Image
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 pytestmark = pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes cannot share one GPU by nccl")
@@ -60,3 +63,34 @@ def test_evaluation_in_two_processes_gives_the_same_figures(
             for key in ("value", "low", "high"):
                 assert found[part]["figures"][name][key] == pytest.approx(figure[key], abs=1e-6), f"{part} {name} {key}"
     assert (out / "per_image.csv").read_text() == (trained_run / "per_image.csv").read_text()
+
+
+def results_of(folder: Path) -> dict[str, bytes]:
+    """Every file of an inference by its name."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_archive_in_shards_is_what_one_process_makes_of_it(
+    run_config: Any, trained_run: Path, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    """Pictures in sub-folders that differ by their suffix alone, a broken one, and a clip, which stays whole."""
+    archive = tmp_path / "archive"
+    for number, path in enumerate(sorted((tiny_dataset / "images").iterdir())[:5]):
+        (archive / f"visit {number % 2}").mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, archive / f"visit {number % 2}" / path.name)
+    first = next(path for path in sorted(archive.rglob("*")) if path.is_file())
+    Image.open(first).convert("RGB").save(first.with_suffix(".bmp"))
+    (archive / "broken.png").write_bytes(first.read_bytes()[:300])
+    make_clip(archive / "clip.mp4", 6)
+    options = {"dataset_dir": str(archive), "checkpoint": str(trained_run / "model.pt"), "image_size": 64}
+    run_config("inference", **options, output_dir=str(tmp_path / "one"), batch_size=1, allow_failures=True)
+    torchrun("inference", "multi_gpu_inference", **options, output_dir=str(tmp_path / "two"), batch_size=1)
+    parts = sorted(path.name for path in (tmp_path / "two" / "shards").iterdir())
+    assert parts == ["0000_of_0002", "0001_of_0002"]
+    with pytest.raises(SystemExit) as ended:
+        run_config("merge_shards", output_dir=str(tmp_path / "two"))
+    assert ended.value.code == 3, "the broken one"
+    one, two = results_of(tmp_path / "one"), results_of(tmp_path / "two")
+    assert sorted(one) == sorted(two) and "results.csv" in one and "videos/clip/timeline.csv" in one
+    # JSON files say when and by which config; a clip's encoder may write its own time.
+    assert [name for name in one if one[name] != two[name] and not name.endswith((".json", ".mp4"))] == []

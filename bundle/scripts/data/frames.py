@@ -52,10 +52,14 @@ class FrameList(Sequence[Item]):
     """The frames of many files one after the other, each item made when asked for.
 
     An hour of video is a hundred thousand frames: as a list of items it would fill the memory that it is meant to save.
+
+    Attributes:
+        sources: the files whose frames these are. files: names of all files that were listed, other shards' too.
     """
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[Source], files: Sequence[str] | None = None) -> None:
         self.sources = tuple(sources)
+        self.files = [source.file for source in sources] if files is None else list(files)
         self._ends = list(accumulate(len(source) for source in self.sources))
 
     def __len__(self) -> int:
@@ -68,9 +72,30 @@ class FrameList(Sequence[Item]):
         which = bisect.bisect_right(self._ends, index)
         return self.sources[which].item(index - (self._ends[which - 1] if which else 0))
 
+    def shard(self, number: int, count: int) -> FrameList:
+        """Part `number` (from 0) of `count`: whole files, in their order, about as many frames in each part.
+
+        Raises:
+            ValueError: no such part, or more parts than files.
+        """
+        if not 0 <= number < count:
+            raise ValueError(f"shard is {number} of {count}; expected 0 to {count - 1}")
+        if count > max(1, len(self.sources)):
+            raise ValueError(f"{count} shards of {len(self.sources)} files; expected at most as many shards as files")
+        frames, owner = [0] * count, {}
+        for index in sorted(range(len(self.sources)), key=lambda index: -len(self.sources[index])):
+            owner[index] = min(range(count), key=frames.__getitem__)  # the longest file left to the emptiest part
+            frames[owner[index]] += len(self.sources[index])
+        return FrameList([source for index, source in enumerate(self.sources) if owner[index] == number], self.files)
+
 
 def list_frames(
-    dataset_dir: str | os.PathLike[str], stride: int = 1, start_s: float = 0.0, end_s: float | None = None
+    dataset_dir: str | os.PathLike[str],
+    stride: int = 1,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    shard: int = 0,
+    shards: int = 1,
 ) -> FrameList:
     """Every frame of every picture, video, DICOM file and volume of a folder and its sub-folders, or of one file.
 
@@ -81,10 +106,11 @@ def list_frames(
     Args:
         stride: every how manieth frame of a video is taken.
         start_s, end_s: part of each video, seconds from its first frame; None = to its end.
+        shard, shards: which part of the files, see FrameList.shard.
 
     Raises:
         DatasetError: nothing given, missing folder, or nothing to read in it.
-        ValueError: a stride or time window that makes no sense.
+        ValueError: a stride, time window or shard that makes no sense.
     """
     check_window(stride, start_s, end_s)
     if not dataset_dir:
@@ -104,7 +130,7 @@ def list_frames(
         _source(path, path.relative_to(base).as_posix(), str(kinds[path]), (stride, start_s, end_s))
         for path in tqdm(wanted, desc="listing files", delay=2, leave=False)
     ]
-    return FrameList(sources)
+    return FrameList(sources).shard(shard, shards)
 
 
 def check_window(stride: int, start_s: float, end_s: float | None) -> None:

@@ -61,6 +61,7 @@ class FrameResultWriter:
         postprocessing: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         threshold: float = 0.5,
         lowest_agreement: float = 0.8,
+        all_may_fail: bool = False,
     ) -> None:
         """Prepare the handler.
 
@@ -70,6 +71,7 @@ class FrameResultWriter:
             postprocessing: output and batch of one frame -> an item as above; None where the engine does it.
             threshold: lesion is where the probability is above it.
             lowest_agreement: frames below it are marked "check".
+            all_may_fail: a run in which no frame could be written is no error: its frames are a few of many.
 
         Raises:
             ValueError: threshold outside 0..1 or lowest_agreement outside 0..1.
@@ -82,6 +84,7 @@ class FrameResultWriter:
         self.postprocessing = postprocessing
         self.threshold = threshold
         self.lowest_agreement = lowest_agreement
+        self.all_may_fail = all_may_fail
         self._reset()
 
     def attach(self, engine: Engine) -> None:
@@ -176,7 +179,7 @@ class FrameResultWriter:
         """Finish all writers, write failures.csv and log a summary.
 
         Raises:
-            RuntimeError: frames came, and none of them could be written.
+            RuntimeError: frames came, none of them could be written, and that is an error.
             OutputError: a table cannot be written.
         """
         while self._pending:
@@ -199,7 +202,7 @@ class FrameResultWriter:
             len(self.failures.rows),
             self.output_dir,
         )
-        if self.failures.rows and not self.frames:
+        if self.failures.rows and not self.frames and not self.all_may_fail:
             raise RuntimeError(
                 f"none of {len(self.failures.rows)} frames could be written; the reasons are in {failed}."
             )
