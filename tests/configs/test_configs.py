@@ -25,6 +25,7 @@ LAYERS = {
     "evaluate": ("train",),
     "multi_gpu_evaluate": ("train", "evaluate"),
     "inference_video": ("inference",),
+    "inference_trt": ("inference",),
     "multi_gpu_inference": ("inference",),
     "mine_pseudo_labels": ("inference",),
     "export": ("inference",),

@@ -153,6 +153,8 @@ def test_a_backend_without_its_file_says_how_to_make_it(
     options = {"dataset_dir": str(frames_dir / "unlabeled"), "checkpoint": str(trained_run / "model.pt")}
     with pytest.raises(CheckpointError, match=r"model.onnx does not exist; export model.pt first: .*export.json"):
         run_config("inference", **options, output_dir=str(tmp_path / "out"), backend="onnx")
+    with pytest.raises(CheckpointError, match=r"model_trt.ts does not exist; export model.pt first: .*trt_export"):
+        run_config("inference", "inference_trt", **options, output_dir=str(tmp_path / "out"))
     with pytest.raises(ValueError, match="backend 'onx' is unknown"):
         run_config("inference", **options, output_dir=str(tmp_path / "out"), backend="onx")
 
@@ -164,6 +166,12 @@ def test_a_broken_export_is_refused(backend: str, tmp_path: Path) -> None:
     file.write_bytes(b"not a network")
     with pytest.raises(CheckpointError, match=rf"model{SUFFIXES[backend]}: not a network that {backend} can open"):
         open_backend(file, backend)
+
+
+def test_tensorrt_without_a_gpu_says_what_to_take(tmp_path: Path) -> None:
+    (tmp_path / "model_trt.ts").write_bytes(b"")
+    with pytest.raises(ValueError, match="'tensorrt' needs an NVIDIA GPU and the device is cpu; take onnx or openvino"):
+        open_backend(tmp_path / "model_trt.ts", "tensorrt", "cpu")
 
 
 def test_an_exported_network_has_nothing_to_train() -> None:

@@ -21,12 +21,11 @@ from scripts.engines.frame_quality import pairwise_agreement
 from scripts.io.atomic import PARTIAL
 from scripts.io.table import Table
 from scripts.io.writers import ensure_writable
-from scripts.networks.backends import MULTIPLE, SUFFIXES, open_backend
+from scripts.networks.backends import FORMATS, MULTIPLE, SUFFIXES, open_backend
 from scripts.networks.taps import segmentation_head
 from scripts.transforms.resizing import lesion_probability
 
 logger = logging.getLogger(__name__)
-FORMATS = tuple(name for name in SUFFIXES if name != "torch")
 #: least mean Dice of the masks with those of the original
 LEAST_DICE = {"openvino_int8": 0.99}
 COLUMNS = ("format", "file", "megabytes", "frames", "dice", "lowest_dice", "probability_difference", "sha256")

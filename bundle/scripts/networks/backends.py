@@ -19,9 +19,12 @@ SUFFIXES = {
     "onnx": ".onnx",
     "openvino": "_openvino.xml",
     "openvino_int8": "_openvino_int8.xml",
+    "tensorrt": "_trt.ts",
 }
+#: those that export.json writes; TensorRT is compiled on the GPU that will run it, by MONAI's own command
+FORMATS = ("torchscript", "onnx", "openvino", "openvino_int8")
 MULTIPLE = 32  # pixels; exported networks take sides that are multiples of it
-_NEEDS = {"onnx": "onnxruntime", "openvino": "openvino", "openvino_int8": "openvino"}
+_NEEDS = {"onnx": "onnxruntime", "openvino": "openvino", "openvino_int8": "openvino", "tensorrt": "torch_tensorrt"}
 
 
 def backend_file(checkpoint: str | Path, backend: str) -> Path:
@@ -36,10 +39,10 @@ def backend_file(checkpoint: str | Path, backend: str) -> Path:
     checkpoint = Path(checkpoint)
     file = checkpoint if backend == "torch" else checkpoint.with_name(checkpoint.stem + SUFFIXES[backend])
     if backend != "torch" and not file.is_file():
-        raise CheckpointError(
-            f"{file} does not exist; export {checkpoint.name} first: --config_file "
-            f"\"['configs/inference.json','configs/export.json']\" --formats \"['{backend}']\""
-        )
+        command = f"--config_file \"['configs/inference.json','configs/export.json']\" --formats \"['{backend}']\""
+        if backend not in FORMATS:
+            command = f"python -m monai.bundle trt_export network_def --filepath {file}, see docs/export.md"
+        raise CheckpointError(f"{file} does not exist; export {checkpoint.name} first: {command}")
     return file
 
 
@@ -47,18 +50,28 @@ def open_backend(file: str | Path, backend: str, device: str | torch.device = "c
     """An exported network, to be called as the network that it was made of.
 
     Args:
-        file: what export.json wrote.
-        backend: "torchscript", "onnx", "openvino" or "openvino_int8".
-        device: where TorchScript and, with its GPU package, ONNX Runtime compute; OpenVINO computes on the CPU.
+        file: what export.json wrote, or trt_export.
+        backend: "torchscript", "onnx", "openvino", "openvino_int8" or "tensorrt".
+        device: where TorchScript and, with its GPU package, ONNX Runtime compute; OpenVINO computes on the CPU,
+            TensorRT on a GPU.
         threads: of ONNX Runtime and OpenVINO; 0 = as many as torch has.
 
     Raises:
         CheckpointError: the file is missing, broken, or no exported segmentation network.
         ImportError: the backend's package is not installed.
+        ValueError: TensorRT without a GPU.
     """
+    if backend == "tensorrt" and torch.device(device).type != "cuda":
+        raise ValueError(f"backend 'tensorrt' needs an NVIDIA GPU and the device is {device}; take onnx or openvino.")
     if not Path(file).is_file():
         raise CheckpointError(f"{file} does not exist; export it by configs/export.json.")
-    opened = {"torchscript": _torchscript, "onnx": _onnx, "openvino": _openvino, "openvino_int8": _openvino}[backend]
+    opened = {
+        "torchscript": _torchscript,
+        "onnx": _onnx,
+        "openvino": _openvino,
+        "openvino_int8": _openvino,
+        "tensorrt": _tensorrt,
+    }[backend]
     try:
         run = opened(Path(file), torch.device(device), threads or torch.get_num_threads())
     except ImportError as error:
@@ -97,6 +110,12 @@ class ExportedNetwork(nn.Module):
 
 def _torchscript(file: Path, device: torch.device, threads: int) -> Callable[[Tensor], Tensor]:
     return torch.jit.load(str(file), map_location=device).eval()
+
+
+def _tensorrt(file: Path, device: torch.device, threads: int) -> Callable[[Tensor], Tensor]:
+    import torch_tensorrt  # noqa: F401  # registers the engines that the file holds
+
+    return _torchscript(file, device, threads)
 
 
 def _onnx(file: Path, device: torch.device, threads: int) -> Callable[[Tensor], Tensor]:
