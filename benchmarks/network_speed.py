@@ -17,7 +17,7 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,12 +51,14 @@ class Case:
 
     Attributes:
         side: of the square input, pixels. batch: images. train: forward, loss, backward and step in place of a forward.
+        made_of: the network that an export was made of, for its parameters and GMAC.
     """
 
     network: nn.Module
     side: int
     batch: int = 1
     train: bool = False
+    made_of: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -150,11 +152,12 @@ def time_all(cases: dict[str, Case], repeats: int, clock: Callable[[], float]) -
 
 def gmac(case: Case) -> float:
     """10^9 multiply-accumulates of one forward of one image (one is two of torch's flops)."""
-    training = case.network.training
-    case.network.eval()
+    network = case.made_of or case.network
+    training = network.training
+    network.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        case.network(torch.rand(1, 3, case.side, case.side))
-    case.network.train(training)
+        network(torch.rand(1, 3, case.side, case.side))
+    network.train(training)
     return counter.get_total_flops() / 2e9
 
 
@@ -177,9 +180,9 @@ def write_csv(path: Path, rows: list[dict[str, object]]) -> None:
     os.replace(temporary, path)
 
 
-def main() -> int:
-    """Time, print, write; 1 when a bar is missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def read_options(description: str | None, csv_name: str) -> argparse.Namespace:
+    """Options of the command line; sets threads and seed."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=20, help="counted rounds (default 20)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
     parser.add_argument(
@@ -189,13 +192,17 @@ def main() -> int:
         help="cpu = processor time of this process, which other processes do not lengthen; for one thread only",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "results" / "network_speed.csv")
+    parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "results" / csv_name)
     options = parser.parse_args()
     if options.clock == "cpu" and options.threads != 1:
         parser.error("--clock cpu adds up the threads and their waiting: use it with --threads 1")
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    cases = build_cases()
+    return options
+
+
+def measure(cases: dict[str, Case], bars: Sequence[Bar], options: argparse.Namespace) -> int:
+    """Time, print, write; 1 when a bar is missed."""
     times = time_all(cases, options.repeats, time.process_time if options.clock == "cpu" else time.perf_counter)
 
     common = {
@@ -204,12 +211,12 @@ def main() -> int:
         "clock": options.clock,
         "seed": options.seed,
         "machine": machine(),
-        "command": shlex.join(["python", "benchmarks/network_speed.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
     }
     columns = ("side_px", "batch", "parameters", "gmac", "p50_ms", "p95_ms", "faster_than", "speedup", "bar", "met")
     rows: list[dict[str, object]] = []
     for name, case in cases.items():
-        parameters = sum(parameter.numel() for parameter in case.network.parameters())
+        parameters = sum(parameter.numel() for parameter in (case.made_of or case.network).parameters())
         ordered = sorted(times[name])
         p95 = ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
         values = (case.side, case.batch, parameters, f"{gmac(case):.3f}", f"{statistics.median(ordered):.1f}")
@@ -217,7 +224,7 @@ def main() -> int:
         rows.append({**row, "p95_ms": f"{p95:.1f}", **common})
         print(f"{name:44s} {parameters:>11,d} parameters {values[3]:>7s} GMAC  p50 {values[4]:>7s}  p95 {p95:7.1f} ms")
     missed = 0
-    for bar in BARS:
+    for bar in bars:
         speedup = statistics.median(slow / fast for fast, slow in zip(times[bar.fast], times[bar.slow], strict=True))
         met = speedup >= bar.factor
         missed += not met
@@ -231,4 +238,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    arguments = read_options(__doc__, "network_speed.csv")
+    raise SystemExit(measure(build_cases(), BARS, arguments))

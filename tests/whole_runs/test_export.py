@@ -74,7 +74,9 @@ def test_any_batch_and_any_sides_of_32(backend: str, exported: Path, trained_run
     network = LESSNet(encoder_weights="none").eval()
     network.load_state_dict(torch.load(trained_run / "model.pt", weights_only=True)["model"])
     other = open_backend(backend_file(exported / "model.pt", backend), backend)
-    for shape in ((1, 3, 64, 64), (3, 3, 96, 160)):
+    # more than OpenVINO compiles apart, and the first again
+    for shape in ((1, 64, 64), (3, 96, 160), (2, 64, 64), (1, 96, 64), (1, 64, 96), (2, 96, 96), (1, 64, 64)):
+        shape = (shape[0], 3, *shape[1:])
         image = torch.rand(shape)
         tolerance = 0.5 if backend == "openvino_int8" else 1e-3
         torch.testing.assert_close(other(image), network(image), atol=tolerance, rtol=1e-3)

@@ -23,6 +23,7 @@ SUFFIXES = {
 }
 #: those that export.json writes; TensorRT is compiled on the GPU that will run it, by MONAI's own command
 FORMATS = ("torchscript", "onnx", "openvino", "openvino_int8")
+MOST_SHAPES = 4  # sizes that OpenVINO compiles apart; after them it compiles once for any
 MULTIPLE = 32  # pixels; exported networks take sides that are multiples of it
 _NEEDS = {"onnx": "onnxruntime", "openvino": "openvino", "openvino_int8": "openvino", "tensorrt": "torch_tensorrt"}
 
@@ -142,10 +143,19 @@ def _openvino(file: Path, device: torch.device, threads: int) -> Callable[[Tenso
     settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     # Without the hint, machines with bf16 compute in it: other masks than on the next machine.
     settings["INFERENCE_PRECISION_HINT"] = "f32"
-    compiled = openvino.Core().compile_model(str(file), "CPU", settings)
+    core = openvino.Core()
+    model = core.read_model(str(file))
+    compiled: dict[tuple[int, ...], Any] = {}
 
     def run(image: Tensor) -> Tensor:
-        return torch.from_numpy(np.array(compiled(_array(image))[0])).to(image.device)
+        # Compiled for one size it is a tenth quicker than for any; a folder has few: a full batch and the last one.
+        shape = tuple(image.shape) if len(compiled) < MOST_SHAPES or tuple(image.shape) in compiled else ()
+        if shape not in compiled:
+            sized = model.clone()
+            if shape:
+                sized.reshape(list(shape))
+            compiled[shape] = core.compile_model(sized, "CPU", settings)
+        return torch.from_numpy(np.array(compiled[shape](_array(image))[0])).to(image.device)
 
     return run
 
