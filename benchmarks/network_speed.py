@@ -70,6 +70,8 @@ class Bar:
     factor: float
 
 
+PAUSE = 0.1  # seconds
+
 BARS = [
     Bar("published 512", "published two passes 512", 1.2),
     Bar("lite 512", "published 512", 8.0),
@@ -135,12 +137,17 @@ def runner(case: Case) -> Callable[[], None]:
 
 
 def time_all(cases: dict[str, Case], repeats: int, clock: Callable[[], float]) -> dict[str, list[float]]:
-    """Milliseconds of each round; the order turns round in every second one. The first round warms up, uncounted."""
+    """Milliseconds of each round; the order turns round in every second one. The first round warms up, uncounted.
+
+    So does a call before each counted one, after a pause: until then threads of the library before it may be spinning.
+    """
     calls = {name: runner(case) for name, case in cases.items()}
     times: dict[str, list[float]] = {name: [] for name in cases}
     for repeat in range(repeats + 1):
         names = list(calls) if repeat % 2 else list(calls)[::-1]
         for name in names:
+            time.sleep(PAUSE)
+            calls[name]()
             start = clock()
             calls[name]()
             if repeat:

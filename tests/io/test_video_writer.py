@@ -124,7 +124,7 @@ import numpy as np
 sys.path.insert(0, sys.argv[2])
 from scripts.io.video_writer import OverlayVideo
 from scripts.io.writers import OutputError
-resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # 12 frames are 50 kB and more, by the encoder's threads
 frame = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
 try:
     with OverlayVideo(sys.argv[1], 128, 128, 25) as video:
