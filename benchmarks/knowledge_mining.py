@@ -27,7 +27,7 @@ from bundle_run import ROOT, figures_of, is_there, kept_rows, machine_of, pairs,
 sys.path.insert(0, str(ROOT / "bundle"))
 from scripts.engines.frame_quality import pairwise_agreement
 from scripts.engines.mining_rounds import best_validation
-from scripts.io.mask_reader import read_mask, unknown_pixels
+from scripts.io.mask_reader import UNKNOWN, read_mask
 
 MINED = ("frames", "pseudo_labels", "student_dice", "student_dice_of_kept", "mined_dice", "mean_weight", "decisions")
 LAYERS = {"train": ("train", "train_supervised"), "mine": ("inference", "mine_pseudo_labels")}
@@ -100,7 +100,7 @@ def against_truth(mined: Path, data: Path) -> dict[str, float | int | str]:
         own = pairwise_agreement([read_mask(mined / "student_masks" / name) > 0, truth])
         student.append(own)
         if not row["decision"].startswith("dropped"):
-            known = ~unknown_pixels(mined / row["mask"])
+            known = read_mask(mined / row["mask"], unknown=True) != UNKNOWN
             masks = [read_mask(path) > 0 for path in (mined / "student_masks" / name, mined / row["mask"])]
             student_kept.append(pairwise_agreement([masks[0][known], truth[known]]))
             kept.append(pairwise_agreement([masks[1][known], truth[known]]))

@@ -25,7 +25,7 @@ UNKNOWN_GREY = 127  # of mined masks: where nobody looks for it, it is backgroun
 ValueMap = Mapping[int | str, int]
 
 
-def read_mask(path: str | PathLike[str], value_map: ValueMap | None = None) -> np.ndarray:
+def read_mask(path: str | PathLike[str], value_map: ValueMap | None = None, unknown: bool = False) -> np.ndarray:
     """Read one mask -> (H, W) uint8 class index, upright; 0 = background.
 
     Without `value_map` the mask is binary, 1 = lesion:
@@ -43,6 +43,8 @@ def read_mask(path: str | PathLike[str], value_map: ValueMap | None = None) -> n
     `value_map` {pixel value: class 0..255} (keys may be strings, as JSON has them) replaces all of this: grey value,
     palette index, 0/255 of a bilevel file, or label. A value that is not in the map is an error.
 
+    `unknown` takes grey UNKNOWN_GREY for class UNKNOWN, in a lossless mask that holds lesion (255) and else only 0.
+
     Raises MediaError for these, and as load_upright and LabelVolume do.
     """
     file, index = split_address(path)
@@ -54,7 +56,10 @@ def read_mask(path: str | PathLike[str], value_map: ValueMap | None = None) -> n
     values = _strength(image, path)
     if _is_lossy(image, path):
         return _binarise_lossy(values, path)
-    return _binarise_lossless(values, path)
+    mask = _binarise_lossless(values, path)
+    if unknown and {UNKNOWN_GREY, 255} <= set(_distinct(values)) <= {0, UNKNOWN_GREY, 255}:
+        mask[values == UNKNOWN_GREY] = UNKNOWN
+    return mask
 
 
 def _read_label(path: Path, index: int | None, value_map: ValueMap | None) -> np.ndarray:
@@ -202,19 +207,5 @@ class MaskReader(RGBReader):
 
     def get_data(self, img: Path) -> tuple[np.ndarray, dict]:
         """Decode -> ((H, W) uint8, metadata). Raises MediaError."""
-        mask = read_mask(img, self.value_map)
-        if self.unknown and self.value_map is None:
-            mask[unknown_pixels(img)] = UNKNOWN
+        mask = read_mask(img, self.value_map, self.unknown)
         return mask, media_metadata(mask, channel_dim=float("nan"))  # nan is MONAI's "no channel"
-
-
-def unknown_pixels(path: str | PathLike[str]) -> np.ndarray:
-    """(H, W) bool: grey UNKNOWN_GREY in a lossless mask that holds lesion (255) and else only 0."""
-    file, _ = split_address(path)
-    if is_volume(file):
-        return np.zeros((), bool)
-    image = load_upright(path)
-    values = _strength(image, path)
-    if _is_lossy(image, path) or not {UNKNOWN_GREY, 255} <= set(_distinct(values)) <= {0, UNKNOWN_GREY, 255}:
-        return np.zeros(values.shape, bool)
-    return values == UNKNOWN_GREY
