@@ -90,6 +90,12 @@ def training_seconds(run_dir: Path) -> float:
         return float(list(csv.DictReader(file))[-1]["seconds"])
 
 
+def best_on_validation(run_dir: Path, figure: str) -> float:
+    """The highest value of a column of metrics.csv: what an option is chosen by, never the test split."""
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        return round(max(float(row[figure]) for row in csv.DictReader(file) if row[figure]), 5)
+
+
 def machine_of(run_dir: Path) -> str:
     """Processor and threads of a run."""
     machine = json.loads((run_dir / "environment.json").read_text())["machine"]

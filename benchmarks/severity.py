@@ -20,7 +20,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bundle_run import ROOT, figures_of, is_there, kept_rows, machine_of, pairs, run_bundle, training_seconds, write
+from bundle_run import (
+    ROOT,
+    best_on_validation,
+    figures_of,
+    is_there,
+    kept_rows,
+    machine_of,
+    pairs,
+    run_bundle,
+    training_seconds,
+    write,
+)
 from plot_severity_alpha import main as plot_alpha
 from pretrained_starts import severity_start
 from write_results import severity_alpha, severity_grades, severity_segmentation
@@ -118,6 +129,7 @@ def run_grading(
     return {
         "labelled": counts["training"]["labelled"],
         "test_pictures": counts["test"]["images"],
+        "val_kappa": best_on_validation(run_dir, "val_kappa"),
         **figures_of(run_dir),
         "pretraining_seconds": seconds,
         "training_seconds": training_seconds(run_dir),

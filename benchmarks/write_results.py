@@ -204,16 +204,17 @@ def severity_grades(rows: Rows) -> str:
 
 
 def severity_alpha(rows: Rows) -> str:
-    """Figures of grading by alpha: mean and sd over seeds."""
+    """Figures of grading by alpha: mean and sd over seeds; first what alpha may be chosen by."""
+    shown = {"val_kappa": "kappa, validation", **OF_GRADES}
     _of_one_setting(rows)
     body = []
     for mode in dict.fromkeys(row["mode"] for row in rows):
         for alpha in sorted({float(row["alpha"]) for row in rows}):
             own = [row for row in rows if row["mode"] == mode and float(row["alpha"]) == alpha]
             if own:
-                cells = [mean_and_spread([row[name] for row in own], name) for name in OF_GRADES]
+                cells = [mean_and_spread([row[name] for row in own], name) for name in shown]
                 body.append([mode, f"{alpha:g}", str(len(own)), *cells])
-    return markdown(["", "alpha", "seeds", *OF_GRADES.values()], body)
+    return markdown(["", "alpha", "seeds", *shown.values()], body)
 
 
 def severity_segmentation(rows: Rows) -> str:
