@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
+from scripts.engines.allocator import keep_freed_memory
 from scripts.engines.precision import autocast, resolve_precision
 from scripts.engines.streams import PairedStreams
 
@@ -100,6 +101,8 @@ class FrameTrainer(SupervisedTrainer):
         self.bare_network = bare_network
         self.lr_scheduler = lr_scheduler
         self.precision = resolve_precision(precision, device)
+        if device.type == "cpu":
+            keep_freed_memory()
         self.grad_scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
         self.add_event_handler(
             Events.EPOCH_STARTED, lambda engine: engine.data_loader.set_epoch(engine.state.epoch - 1)
