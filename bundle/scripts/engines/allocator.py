@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
     """Tell the C library not to hand freed memory back to the system; for the rest of the process.
 
     glibc returns each block over 32 MB at once, so a step gets its feature maps as pages that the system has to clear
-    again: 5 to 20 % of a step's time. The peak stays what it was, it is the memory between peaks that is kept.
+    again: 5 to 20 % of a step's time. The peak grows by about 5 %; it is the memory between peaks that is kept.
 
     Returns:
         whether the C library took it; False where it is not glibc.
