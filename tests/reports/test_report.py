@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import json
 import re
@@ -98,6 +99,14 @@ def test_every_figure_stands_there_with_interval_and_definition(run: Path, page:
             assert figure["definition"] in page.text
     assert "7 groups are few, so take them as rough" in page.text
     assert "epoch 9" in page.text and "epoch 12" in page.text
+
+
+def test_parts_of_the_split_have_their_own_figures(run: Path, page: Page) -> None:
+    text = page.text
+    with (run / "per_image.csv").open() as file:
+        free = [row for row in csv.DictReader(file) if int(row["lesion_px"]) == 0]
+    assert f"no lesion{len(free)} images of" in text
+    assert "folder images" not in text  # all test frames lie in one
 
 
 def test_pictures_are_there_with_text_alternatives(run: Path, page: Page) -> None:

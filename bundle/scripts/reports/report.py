@@ -14,6 +14,7 @@ import jinja2
 from scripts.engines.run_directory import is_main_process
 from scripts.io.atomic import write_text
 from scripts.metrics.definitions import title
+from scripts.metrics.subgroups import subgroups
 from scripts.reports.commands import next_commands
 from scripts.reports.curves import epoch_charts, percent, present
 from scripts.reports.embedding_map import embedding_picture
@@ -67,6 +68,7 @@ def write_report(run_dir: str | Path) -> Path:
         cards=cards(run),
         table=figure_table(run),
         columns=_columns(run),
+        subgroups=subgroup_table(run),
         measured=len({row["file"] for row in run.images or run.structures or run.graded}),
         groups=len({row.get("group") for row in run.images or run.structures or run.graded}),
         few_groups=FEW_GROUPS,
@@ -169,6 +171,19 @@ def figure_table(run: RunFiles) -> list[dict[str, Any]]:
                 "cells": cells,
             }
         )
+    return rows
+
+
+def subgroup_table(run: RunFiles) -> list[dict[str, Any]]:
+    """One row a part of the measured images: name, how many, and a cell of value and interval for each figure."""
+    rows = []
+    for part in subgroups(run.images):
+        cells = []
+        for name, (value, interval) in part.figures.items():
+            low, high = interval or (None, None)
+            cells.append((title(name), shown(name, value), _interval(name, {"low": low, "high": high})))
+        name = part.name if part.axis == "size" else f"folder {part.name}"
+        rows.append({"name": name, "images": part.images, "groups": part.groups, "cells": cells})
     return rows
 
 
