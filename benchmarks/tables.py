@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 Rows = list[dict[str, str]]
 
@@ -27,3 +29,18 @@ def mean_and_spread(values: Sequence[str], name: str = "", digits: int | None = 
     digits = (0 if name == "hd95" else 3) if digits is None else digits
     spread = f" ± {statistics.stdev(numbers):.{digits}f}" if len(numbers) > 1 else ""
     return f"{statistics.mean(numbers):.{digits}f}{spread}"
+
+
+def fill(document: Path, tables: Mapping[str, str]) -> None:
+    """Put each table between its ``<!-- table NAME -->`` and the ``<!-- end -->`` behind it.
+
+    Raises:
+        ValueError: the document has no such place.
+    """
+    text = document.read_text()
+    for name, table in tables.items():
+        place = re.compile(rf"(<!-- table {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if not place.search(text):
+            raise ValueError(f"{document}: no <!-- table {name} -->; expected one, with <!-- end -->")
+        text = place.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
+    document.write_text(text)

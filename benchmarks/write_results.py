@@ -15,7 +15,7 @@ from pathlib import Path
 
 from label_tables import LABEL_TABLES
 from mining_tables import mining_rounds, mining_summary
-from tables import Rows, markdown, mean_and_spread
+from tables import Rows, fill, markdown, mean_and_spread
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -277,19 +277,13 @@ TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
 
 def main() -> None:
     """Fill every marker whose CSV is there."""
-    text = DOCUMENT.read_text()
+    found = {}
     for name, (file, make) in TABLES.items():
         path = RESULTS / file
-        if not path.is_file():
-            continue
-        with path.open(newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        pattern = re.compile(rf"(<!-- table {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
-        table = make(rows)
-        if not pattern.search(text):
-            raise ValueError(f"{DOCUMENT}: no <!-- table {name} --> for {path.name}; expected one, with <!-- end -->")
-        text = pattern.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
-    DOCUMENT.write_text(text)
+        if path.is_file():
+            with path.open(newline="") as stream:
+                found[name] = make(list(csv.DictReader(stream)))
+    fill(DOCUMENT, found)
 
 
 if __name__ == "__main__":
