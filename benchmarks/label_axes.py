@@ -179,11 +179,11 @@ PRESETS = {
     "cpu": Preset(
         train={
             "image_size": 128, "max_epochs": 16, "iterations_per_epoch": 50, "labeled_batch_size": 8,
-            "unlabeled_batch_size": 6, "unsupervised_start": 100, "unsupervised_rampup": 200, "precision": "fp32",
+            "unlabeled_batch_size": 6, "unsupervised_start": 100, "unsupervised_rampup": 200, "precision": "bf16",
             "val_interval": 2,
         },
-        local_contrast={"image_size": 128, "max_epochs": 6, "iterations_per_epoch": 50, "precision": "fp32"},
-        semise={"image_size": 128, "max_epochs": 8, "iterations_per_epoch": 50, "precision": "fp32"},
+        local_contrast={"image_size": 128, "max_epochs": 6, "iterations_per_epoch": 50, "precision": "bf16"},
+        semise={"image_size": 128, "max_epochs": 8, "iterations_per_epoch": 50, "precision": "bf16"},
         fine_tune_epochs=8,
     ),
     "gpu": Preset(
