@@ -229,9 +229,10 @@ def test_more_than_one_process_is_refused() -> None:
     try:
         contrast = make_network("pixels")
         wrapped = nn.parallel.DistributedDataParallel(contrast)
+        optimizer = torch.optim.SGD(contrast.parameters())
         options = {"loss_function": LOSSES["pixels"](), "views": view(), "train_data_loader": None}
         with pytest.raises(ValueError, match="runs in one process.*without torchrun and multi_gpu_train.json"):
-            ContrastiveTrainer(CPU, 1, network=wrapped, optimizer=torch.optim.SGD(contrast.parameters()), **options)
+            ContrastiveTrainer(device=CPU, max_epochs=1, network=wrapped, optimizer=optimizer, **options)
     finally:
         torch.distributed.destroy_process_group()
 

@@ -67,7 +67,7 @@ def make_trainer(network: TinyEmbedder, epochs: int = 2, objective: Any = None, 
         "network": network,
         "optimizer": optimizer,
         "lr_scheduler": warmup_poly(optimizer, 20, warmup=2),
-        "objective": objective or build_severity_objective("semise"),
+        "loss_function": objective or build_severity_objective("semise"),
         "views": view(horizontal_flip=0.5, brightness=0.4),
         "discrimination_epochs": min(1, epochs - 1),
     }

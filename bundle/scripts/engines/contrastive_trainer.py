@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 
-from scripts.engines.frame_trainer import FrameTrainer, IterationLoss, refuse_several_processes
-from scripts.engines.streams import PairedStreams
+from scripts.engines.frame_trainer import IterationLoss
+from scripts.engines.view_trainer import ViewTrainer
 from scripts.losses.local_contrastive import IGNORED
 from scripts.networks.contrast import ContrastNetwork
 
 
-class ContrastiveTrainer(FrameTrainer):
+class ContrastiveTrainer(ViewTrainer):
     """Trains a ContrastNetwork on two random views of each frame, which pass it as one batch.
 
     Global contrast (level "image") reads no label and a view may move the picture. Local contrast (level "pixels")
@@ -25,46 +22,32 @@ class ContrastiveTrainer(FrameTrainer):
     before, for both views and the label. The label is brought to the size of the map by nearest neighbour.
 
     Args:
-        device: where to compute.
-        max_epochs: an epoch is one pass of ``train_data_loader``, a fixed number of iterations.
-        train_data_loader: stream_loader of {"image": (B, 3, H, W) uint8, "file": names}, for pixels with "label":
-            (B, 1, H, W) uint8 class index.
-        network: ContrastNetwork.
-        optimizer: over its parameters.
-        loss_function: level "image": of both views' embeddings, (B, C) each; level "pixels": of the embedding
-            (2B, C, h, w) and the label (2B, 1, h, w).
+        network: ContrastNetwork; ``train_data_loader`` gives it {"image": (B, 3, H, W) uint8, "file": names}, for
+            pixels with "label": (B, 1, H, W) uint8 class index.
         views: random view of a batch, drawn twice.
         shared_view: level "pixels": random view of frames with their labels, drawn once, before the two. The border
             that it makes up takes no part. None = the frames as they are, as published.
-        kwargs: lr_scheduler, precision, accumulation_steps, train_handlers and the rest, see FrameTrainer.
+        kwargs: device, max_epochs, optimizer and the rest, see ViewTrainer. ``loss_function``: level "image": of both
+            views' embeddings, (B, C) each; level "pixels": of the embedding (2B, C, h, w) and the label (2B, 1, h, w).
 
     Raises:
         ValueError: more than one process, nothing to train on, or a view that moves pixels in local contrast.
         NonFiniteLossError: before the step that it would have spoilt.
     """
 
+    one_process: ClassVar[str] = (
+        "Pretraining by contrast runs in one process, since the frames of a batch are each other's negatives: "
+        "start it without torchrun and multi_gpu_train.json; the training that follows may use them."
+    )
+    no_frames: ClassVar[str] = (
+        "There are no frames to pretrain on: the training split is empty. Give more frames, or a larger first "
+        "share of --split."
+    )
+
     def __init__(
-        self,
-        device: str | torch.device,
-        max_epochs: int,
-        train_data_loader: DataLoader | None,
-        network: ContrastNetwork,
-        optimizer: Optimizer,
-        loss_function: Callable[[Tensor, Tensor], Tensor],
-        views: nn.Module,
-        shared_view: nn.Module | None = None,
-        **kwargs: Any,
+        self, network: ContrastNetwork, views: nn.Module, shared_view: nn.Module | None = None, **kwargs: Any
     ) -> None:
-        refuse_several_processes(
-            network,
-            "Pretraining by contrast runs in one process, since the frames of a batch are each other's negatives: "
-            "start it without torchrun and multi_gpu_train.json; the training that follows may use them.",
-        )
-        if train_data_loader is None:
-            raise ValueError(
-                "There are no frames to pretrain on: the training split is empty. Give more frames, or a larger first "
-                "share of --split."
-            )
+        super().__init__(network=network, views=views, bare_network=getattr(network, "network", None), **kwargs)
         if network.level == "pixels" and getattr(views, "geometry", None) is not None:
             raise ValueError(
                 "The views of local contrast share one label and so must not move pixels: leave flips, rotation, scale "
@@ -72,17 +55,6 @@ class ContrastiveTrainer(FrameTrainer):
             )
         if network.level == "image" and shared_view is not None:
             raise ValueError("Global contrast has no shared_view: its two views may move the picture themselves.")
-        super().__init__(
-            device=torch.device(device),
-            max_epochs=max_epochs,
-            train_data_loader=PairedStreams(train_data_loader),
-            network=network,
-            optimizer=optimizer,
-            loss_function=loss_function,
-            bare_network=network.network,
-            **kwargs,
-        )
-        self.views = views
         self.shared_view = shared_view
 
     def compute_loss(self, batch: dict[str, Any]) -> IterationLoss:

@@ -2,71 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.utils.data import DataLoader
+from torch import nn
 
-from scripts.engines.frame_trainer import FrameTrainer, IterationLoss, refuse_several_processes
-from scripts.engines.streams import PairedStreams
-from scripts.networks.distillation import DistillationNetwork, Matched
+from scripts.engines.frame_trainer import IterationLoss
+from scripts.engines.view_trainer import ViewTrainer
+from scripts.networks.distillation import DistillationNetwork
 
 
-class DistillationTrainer(FrameTrainer):
+class DistillationTrainer(ViewTrainer):
     """Trains the student of a DistillationNetwork; both see the same view of each frame (Beyer et al. 2022).
 
     Args:
-        device: where to compute.
-        max_epochs: an epoch is one pass of ``train_data_loader``, a fixed number of iterations.
-        train_data_loader: stream_loader of {"image": (B, 3, H, W) uint8, "file": names}.
-        network: DistillationNetwork.
-        optimizer: over the parameters of student and heads.
-        loss_function: Matched -> loss and readings.
-        views: random view of a batch, drawn once.
+        network: DistillationNetwork; ``train_data_loader`` gives it {"image": (B, 3, H, W) uint8, "file": names}.
         mixup: of a batch of views (B, 3, H, W), for example kornia's RandomMixUpV2; None = frames are not mixed.
-        kwargs: lr_scheduler, precision, accumulation_steps, train_handlers and the rest, see FrameTrainer.
+        kwargs: device, max_epochs, views, drawn once, and the rest, see ViewTrainer. ``loss_function``: Matched -> loss
+            and readings; ``optimizer``: over the parameters of student and heads.
 
     Raises:
         ValueError: more than one process, or nothing to train on.
         NonFiniteLossError: before the step that it would have spoilt.
     """
 
-    def __init__(
-        self,
-        device: str | torch.device,
-        max_epochs: int,
-        train_data_loader: DataLoader | None,
-        network: DistillationNetwork,
-        optimizer: Optimizer,
-        loss_function: Callable[[Matched], tuple[Tensor, dict[str, Tensor]]],
-        views: nn.Module,
-        mixup: nn.Module | None = None,
-        **kwargs: Any,
-    ) -> None:
-        refuse_several_processes(
-            network,
-            "Distillation runs in one process, since its maps are standardised over a batch: start it without torchrun "
-            "and multi_gpu_train.json; the training that follows may use them.",
-        )
-        if train_data_loader is None:
-            raise ValueError(
-                "There are no frames to distil on: the data set has no training and no unlabelled frames. Give more "
-                "frames, folders of frames by --unlabeled_data, or a larger first share of --split."
-            )
-        super().__init__(
-            device=torch.device(device),
-            max_epochs=max_epochs,
-            train_data_loader=PairedStreams(train_data_loader),
-            network=network,
-            optimizer=optimizer,
-            loss_function=loss_function,
-            bare_network=network.student,
-            **kwargs,
-        )
-        self.views = views
+    one_process: ClassVar[str] = (
+        "Distillation runs in one process, since its maps are standardised over a batch: start it without torchrun "
+        "and multi_gpu_train.json; the training that follows may use them."
+    )
+    no_frames: ClassVar[str] = (
+        "There are no frames to distil on: the data set has no training and no unlabelled frames. Give more "
+        "frames, folders of frames by --unlabeled_data, or a larger first share of --split."
+    )
+
+    def __init__(self, network: DistillationNetwork, mixup: nn.Module | None = None, **kwargs: Any) -> None:
+        super().__init__(network=network, bare_network=getattr(network, "student", None), **kwargs)
         self.mixup = mixup
 
     def compute_loss(self, batch: dict[str, Any]) -> IterationLoss:

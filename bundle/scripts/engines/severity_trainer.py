@@ -2,66 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.utils.data import DataLoader
+from torch import Tensor
 
-from scripts.engines.frame_trainer import FrameTrainer, IterationLoss, refuse_several_processes
-from scripts.engines.streams import PairedStreams
+from scripts.engines.frame_trainer import IterationLoss
+from scripts.engines.view_trainer import ViewTrainer
 from scripts.losses.severity_objective import GradedViews
 from scripts.networks.severity import SeverityEmbedder, healthy_distance
 
 Reference = Literal["mean", "image"]
 
 
-class SeverityTrainer(FrameTrainer):
+class SeverityTrainer(ViewTrainer):
     """Trains a SeverityEmbedder on two random views of each picture, which pass it as one batch.
 
     Args:
-        device: where to compute.
         max_epochs: an epoch is one pass of ``train_data_loader``, a fixed number of iterations.
-        train_data_loader: stream_loader of {"image": (B, 3, H, W) uint8, "label": (B, 1) severity, "group", "file"}.
-        network: SeverityEmbedder; its running mean of healthy embeddings is kept up.
-        optimizer: over its parameters.
-        objective: GradedViews -> loss and readings, see scripts/losses/severity_objective.py; if its ``orders`` is true
-            the network remembers healthy pictures.
-        views: random view of a batch, drawn twice.
-        unlabeled_data_loader: the same of pictures that are not graded; None = none.
+        network: SeverityEmbedder; its running mean of healthy embeddings is kept up. ``train_data_loader`` gives it
+            {"image": (B, 3, H, W) uint8, "label": (B, 1) severity, "group", "file"}, ``unlabeled_data_loader`` the same
+            of pictures that are not graded.
         discrimination_epochs: of the first phase; the objective is told.
         reference: what severity is measured from: the running "mean" of healthy embeddings, which is steadier, or the
             embedding of one healthy "image", drawn anew for each batch (the mean where the batch has none).
-        kwargs: lr_scheduler, precision, accumulation_steps, train_handlers and the rest, see FrameTrainer.
+        kwargs: device, optimizer, views, drawn twice, and the rest, see ViewTrainer. ``loss_function``: GradedViews ->
+            loss and readings, see scripts/losses/severity_objective.py; if its ``orders`` is true the network remembers
+            healthy pictures.
 
     Raises:
         ValueError: more than one process, nothing to train on, options out of range.
         NonFiniteLossError: before the step that it would have spoilt.
     """
 
+    one_process: ClassVar[str] = (
+        "Pretraining on severity runs in one process, since its pairs are those of a batch: start it without "
+        "torchrun and multi_gpu_train.json; the training that follows may use them."
+    )
+    no_frames: ClassVar[str] = "There are no pictures to pretrain on: the training split is empty."
+
     def __init__(
         self,
-        device: str | torch.device,
         max_epochs: int,
-        train_data_loader: DataLoader | None,
         network: SeverityEmbedder,
-        optimizer: Optimizer,
-        objective: Callable[[GradedViews], tuple[Tensor, dict[str, Tensor]]],
-        views: nn.Module,
-        unlabeled_data_loader: DataLoader | None = None,
         discrimination_epochs: int = 0,
         reference: Reference = "mean",
         **kwargs: Any,
     ) -> None:
-        refuse_several_processes(
-            network,
-            "Pretraining on severity runs in one process, since its pairs are those of a batch: start it without "
-            "torchrun and multi_gpu_train.json; the training that follows may use them.",
-        )
-        if train_data_loader is None:
-            raise ValueError("There are no pictures to pretrain on: the training split is empty.")
         if reference not in ("mean", "image"):
             raise ValueError(f"reference is {reference!r}; expected 'mean' or 'image'.")
         if not 0 <= discrimination_epochs < max_epochs:
@@ -69,17 +56,7 @@ class SeverityTrainer(FrameTrainer):
                 f"discrimination_epochs is {discrimination_epochs}; expected 0 to {max_epochs - 1}: of max_epochs "
                 f"{max_epochs} some must be left for the second phase."
             )
-        super().__init__(
-            device=torch.device(device),
-            max_epochs=max_epochs,
-            train_data_loader=PairedStreams(train_data_loader, unlabeled_data_loader),
-            network=network,
-            optimizer=optimizer,
-            loss_function=objective,
-            bare_network=network,
-            **kwargs,
-        )
-        self.views = views
+        super().__init__(max_epochs=max_epochs, network=network, **kwargs)
         self.discrimination_epochs = discrimination_epochs
         self.reference = reference
 
