@@ -9,7 +9,7 @@ from scripts.io.mask_reader import UNKNOWN
 from scripts.losses.masked import masked_mean
 from scripts.losses.objective import Objective, ObjectiveOutput
 from scripts.losses.weighted_dice import dice_per_frame
-from scripts.transforms.views import view
+from scripts.transforms import views
 
 
 class PseudoLabelObjective(Objective):
@@ -21,7 +21,7 @@ class PseudoLabelObjective(Objective):
 
     Args:
         dice: d, share of the Dice term, 0..1.
-        view: random view of frame and pseudo-label; None = that of labelled frames in train.json.
+        view: random view of frame and pseudo-label; None = both as they are.
     """
 
     needs_pseudo_labels = True
@@ -32,7 +32,7 @@ class PseudoLabelObjective(Objective):
         if not 0 <= dice <= 1:
             raise ValueError(f"dice is {dice}; expected a share in 0..1.")
         self.dice = dice
-        self.view = view or labeled_view()
+        self.view = views.view() if view is None else view
 
     def forward(
         self,
@@ -63,18 +63,3 @@ class PseudoLabelObjective(Objective):
             {"pseudo_ce": cross_entropy.detach(), "pseudo_dice": dice.detach()},
         )
 
-
-def labeled_view() -> nn.Module:
-    """The view that train.json gives labelled frames."""
-    return view(
-        horizontal_flip=0.5,
-        vertical_flip=0.5,
-        rotation=30,
-        scale=(0.7, 1.5),
-        translation=0.1,
-        brightness=0.3,
-        contrast=0.3,
-        saturation=0.3,
-        hue=0.02,
-        blur_probability=0.2,
-    )
