@@ -62,4 +62,3 @@ class PseudoLabelObjective(Objective):
             masked_mean(weight[:, None, None].expand_as(valid), valid),
             {"pseudo_ce": cross_entropy.detach(), "pseudo_dice": dice.detach()},
         )
-
