@@ -131,6 +131,7 @@ def run_grading(
         "test_pictures": counts["test"]["images"],
         "val_kappa": best_on_validation(run_dir, "val_kappa"),
         **figures_of(run_dir),
+        **{f"last_{name}": figures_of(run_dir, "last")[name] for name in ("macro_f1", "kappa", "spearman")},
         "pretraining_seconds": seconds,
         "training_seconds": training_seconds(run_dir),
         "machine": machine_of(run_dir),

@@ -182,6 +182,8 @@ OF_GRADES = {
     "maee": "MAEE",
     "kappa": "kappa",
     "spearman": "Spearman",
+    "last_kappa": "kappa, last epoch",
+    "last_spearman": "Spearman, last epoch",
 }
 
 
