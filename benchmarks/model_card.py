@@ -68,7 +68,7 @@ def figures(found: dict[str, Any]) -> str:
 def parts(rows: Rows) -> str:
     """Figures by source, and by size of the lesion within each source."""
     found = subgroups(rows)
-    of_source = {part.name: subgroups(_of(rows, part.name)) for part in found if part.axis == "source"}
+    of_source = {part.name: subgroups(of_source(rows, part.name)) for part in found if part.axis == "source"}
     body = [_part("all", part) for part in found if part.axis == "size"]
     for source, own in of_source.items():
         whole = next(part for part in found if part.axis == "source" and part.name == source)
@@ -77,8 +77,9 @@ def parts(rows: Rows) -> str:
     return markdown(header, body)
 
 
-def _of(rows: Rows, source: str) -> Rows:
-    return [row for row in rows if f"/{source}/" in f"/{row['file']}"]
+def of_source(rows: Rows, source: str) -> Rows:
+    """The rows of a source, by the folder in the path of their file; all where it is ""."""
+    return [row for row in rows if not source or f"/{source}/" in f"/{row['file']}"]
 
 
 def _part(source: str, part: Any, name: str = "") -> list[str]:

@@ -16,7 +16,7 @@ from PIL import Image
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
-from model_card import ROOT  # noqa: E402
+from model_card import ROOT, of_source  # noqa: E402
 
 from scripts.io.mask_reader import read_mask  # noqa: E402
 from scripts.metrics.subgroups import subgroups  # noqa: E402
@@ -38,8 +38,7 @@ def draw_failures(run_dir: Path, target: Path = FIGURE, columns: int = COLUMNS) 
         len(sources), columns, figsize=(2.0 * columns, 2.35 * len(sources)), layout="constrained", squeeze=False
     )
     for line, source in zip(panels, sources, strict=True):
-        own = [row for row in rows if not source or f"/{source}/" in f"/{row['file']}"]
-        worst = sorted(own, key=lambda row: float(row["dice"]))[:columns]
+        worst = sorted(of_source(rows, source), key=lambda row: float(row["dice"]))[:columns]
         for axes in line:
             axes.set_axis_off()
         for axes, row in zip(line, worst, strict=False):

@@ -58,7 +58,7 @@ def describe(run_dir: Path, args: argparse.Namespace) -> dict[str, Any]:
         "command": f"python benchmarks/release_weights.py --data DATA --weights {args.weights.name} --seed {args.seed}"
         + (f" --layers{layers}" if layers else "")
         + more,
-        "data": {name: folder for name, folder in SOURCES.items()},
+        "data": SOURCES,
         "counts": manifest["counts"],
         "seed": args.seed,
         "objective": config["objective"],
