@@ -68,9 +68,9 @@ def figures(found: dict[str, Any]) -> str:
 def parts(rows: Rows) -> str:
     """Figures by source, and by size of the lesion within each source."""
     found = subgroups(rows)
-    of_source = {part.name: subgroups(of_source(rows, part.name)) for part in found if part.axis == "source"}
+    by_size = {part.name: subgroups(of_source(rows, part.name)) for part in found if part.axis == "source"}
     body = [_part("all", part) for part in found if part.axis == "size"]
-    for source, own in of_source.items():
+    for source, own in by_size.items():
         whole = next(part for part in found if part.axis == "source" and part.name == source)
         body += [_part(source, whole, "all"), *(_part(source, part) for part in own if part.axis == "size")]
     header = ["source", "frames with", "frames", "Dice", "95 % interval", "recall", "precision"]
