@@ -205,6 +205,27 @@ def severity_grades(rows: Rows) -> str:
     return markdown(["", "grades", "start", "seeds", *OF_GRADES.values()], body)
 
 
+def severity_pairs(rows: Rows) -> str:
+    """SEMISE less each other start on the same seed, share and mode: mean difference, and how often it is ahead."""
+    _of_one_setting(rows)
+    shown = {name: OF_GRADES[name] for name in ("kappa", "last_kappa", "spearman", "macro_f1")}
+    cells = {(row["mode"], row["label_fraction"], row["seed"], row["start"]): row for row in rows}
+    body = []
+    for mode in dict.fromkeys(row["mode"] for row in rows):
+        for start in (name for name in STARTS if name != "semise"):
+            pairs = [
+                (own, cells[(*key, start)])
+                for (*key, which), own in cells.items()
+                if which == "semise" and key[0] == mode and (*key, start) in cells
+            ]
+            line = []
+            for name in shown:
+                gains = [float(own[name]) - float(other[name]) for own, other in pairs]
+                line.append(f"{statistics.mean(gains):+.3f}, {sum(gain > 0 for gain in gains)}" if gains else "–")
+            body.append([mode, STARTS[start], str(len(pairs)), *line])
+    return markdown(["", "SEMISE against", "pairs", *shown.values()], body)
+
+
 def severity_alpha(rows: Rows) -> str:
     """Figures of grading by alpha: mean and sd over seeds; first what alpha may be chosen by."""
     shown = {"val_kappa": "kappa, validation", **OF_GRADES}
@@ -265,6 +286,7 @@ TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "distillation": ("encoder_distillation.csv", distillation),
     "tiled contrast": ("tiled_contrast.csv", plain),
     "severity grades": ("severity_grade.csv", severity_grades),
+    "severity pairs": ("severity_grade.csv", severity_pairs),
     "severity alpha": ("severity_alpha.csv", severity_alpha),
     "severity segmentation": ("severity_segment.csv", severity_segmentation),
     **{
