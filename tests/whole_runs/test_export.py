@@ -26,7 +26,7 @@ def rows_of(path: Path) -> dict[str, dict[str, str]]:
 @pytest.fixture(scope="module")
 def exported(trained_run: Path, frames_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with model.pt of a run and all its exports. Read only."""
-    from conftest import run_layers
+    from whole_run import run_layers
 
     for package in ("onnx", "onnxscript", "onnxruntime", "openvino", "nncf"):
         pytest.importorskip(package, reason="the optional extra for exports is not installed")

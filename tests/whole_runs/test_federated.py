@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import BUNDLE, RunConfig, write_frames
 from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, FlStatistics
 from monai.fl.utils.exchange_object import ExchangeObject
 from torch import Tensor
+from whole_run import BUNDLE, RunConfig, write_frames
 
 
 def make_site(name: str, first: int, folder: Path, tiny: dict[str, Any]) -> MonaiAlgo:

@@ -66,7 +66,7 @@ def mask_of(path: Path) -> np.ndarray:
 @pytest.fixture(scope="module")
 def result(folder: Path, trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder's results, with a mask of every frame; the command ends with exit code 3."""
-    from conftest import run_layers
+    from whole_run import run_layers
 
     out = tmp_path_factory.mktemp("out")
     with pytest.raises(SystemExit) as stop:

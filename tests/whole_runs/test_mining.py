@@ -45,7 +45,7 @@ def mine(run_config: Any, student: Path, dataset: Path, output: Path, **changes:
 @pytest.fixture(scope="module")
 def mined(trained_run: Path, frames_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One round on the six frames without masks. Read only."""
-    from conftest import run_layers
+    from whole_run import run_layers
 
     return mine(run_layers, trained_run, frames_dir, tmp_path_factory.mktemp("mined") / "out", student_masks=True)
 

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import BUNDLE, TINY
 from monai.bundle.utils import load_bundle_config
 from PIL import Image
+from whole_run import BUNDLE, TINY
 
 from scripts.networks import LESSNet
 from scripts.package import build, zoo_checks

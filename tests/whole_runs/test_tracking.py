@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BUNDLE, RunConfig
+from whole_run import BUNDLE, RunConfig
 
 
 def column(run: Path, name: str) -> list[float]:
