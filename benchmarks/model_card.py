@@ -7,13 +7,13 @@ Reads benchmarks/results/released_weights.csv and .json, made by release_weights
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from bundle_run import ROOT, kept_rows
+
 sys.path.insert(0, str(ROOT / "bundle"))
 
 from tables import Rows, fill, markdown  # noqa: E402
@@ -111,18 +111,13 @@ def _interval(low: float | None, high: float | None, name: str) -> str:
     return "" if low is None or high is None else f"{_shown(low, name)} to {_shown(high, name)}"
 
 
-def _rows(path: Path) -> Rows:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def write_card(card: Path = CARD) -> None:
     """Fill the card; before there are released weights its table of speed alone."""
-    tables = {"speed": speed(_rows(SPEED))}
+    tables = {"speed": speed(kept_rows(SPEED))}
     if RESULT.is_file():
         found = json.loads(RESULT.read_text())
         tables |= {"released weights": facts(found), "released figures": figures(found)}
-        tables["released parts"] = parts(_rows(ROWS))
+        tables["released parts"] = parts(kept_rows(ROWS))
     fill(card, tables)
 
 

@@ -6,7 +6,6 @@ frame by the name over it.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from PIL import Image
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
+from bundle_run import kept_rows  # noqa: E402
 from model_card import ROOT, of_source  # noqa: E402
 
 from scripts.io.mask_reader import read_mask  # noqa: E402
@@ -30,8 +30,7 @@ TRUE, PREDICTED = "#1b7837", "#c1440e"
 def draw_failures(run_dir: Path, target: Path = FIGURE, columns: int = COLUMNS) -> Path:
     """A row of panels a source, the worst on the left; writes and returns the picture."""
     run = read_run(run_dir)
-    with (run_dir / "per_image.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = kept_rows(run_dir / "per_image.csv")
     sources = [part.name for part in subgroups(rows, bootstrap=1) if part.axis == "source"] or [""]
     truths, predictions = run.labels("test"), run.predictions()
     figure, panels = plt.subplots(

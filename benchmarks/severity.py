@@ -34,7 +34,7 @@ from bundle_run import (
 )
 from plot_severity_alpha import main as plot_alpha
 from pretrained_starts import severity_start
-from write_results import severity_alpha, severity_grades, severity_segmentation
+from severity_tables import severity_alpha, severity_grades, severity_segmentation
 
 STARTS = ("imagenet", "simclr", "supcon", "semise")
 GRADES = ["none", "mild", "moderate", "severe", "proliferative"]
@@ -126,12 +126,13 @@ def run_grading(
     run_name = f"{name or 'severity_grade'}_{start}_{mode}_{fraction:g}_seed{seed}"
     run_dir = run_bundle(args.work, run_name, TRAIN, overrides, "report.html")
     counts = json.loads((run_dir / "manifest.json").read_text())["counts"]
+    last = figures_of(run_dir, "last")
     return {
         "labelled": counts["training"]["labelled"],
         "test_pictures": counts["test"]["images"],
         "val_kappa": best_on_validation(run_dir, "val_kappa"),
         **figures_of(run_dir),
-        **{f"last_{name}": figures_of(run_dir, "last")[name] for name in ("macro_f1", "kappa", "spearman")},
+        **{f"last_{name}": last[name] for name in ("macro_f1", "kappa", "spearman")},
         "pretraining_seconds": seconds,
         "training_seconds": training_seconds(run_dir),
         "machine": machine_of(run_dir),
