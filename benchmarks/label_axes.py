@@ -29,14 +29,15 @@ class Network:
 
     Attributes:
         layers: configs over the method's own. overrides: ids of the run.
-        backbone: timm name, of LESSNet alone: what a pretraining of the encoder alone is made with.
-        in_two: whether it has encode and decode.
+        backbone: timm name of the encoder, which files of --weights are for; "" = none can be given.
+        in_two: whether it has encode and decode. less_net: whether it is a LESSNet.
     """
 
     layers: tuple[str, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
     backbone: str = ""
     in_two: bool = True
+    less_net: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,23 @@ SIZES = {
         (), {"network_def::preset": "lite_mobilevit_xs", "network_def::backbone": "mobilevit_s"}, "mobilevit_s"
     ),
 }
+
+
+def _rival(name: str, **more: Any) -> Network:
+    return Network((name,), less_net=False, **more)
+
+
 RIVALS = {
-    "flexible_unet_b0": Network(("flexible_unet_b0",)),
-    "flexible_unet_b2": Network(("flexible_unet_b2",)),
-    "basic_unet_plus_plus": Network(("basic_unet_plus_plus",), in_two=False),
-    "smp_unet_r34": Network(("smp_unet_r34",)),
-    "smp_unet_plus_plus_r34": Network(("smp_unet_plus_plus_r34",)),
+    "flexible_unet_b0": _rival("flexible_unet_b0"),
+    "flexible_unet_b2": _rival("flexible_unet_b2"),
+    "basic_unet_plus_plus": _rival("basic_unet_plus_plus", in_two=False),
+    "smp_unet_r34": _rival("smp_unet_r34"),
+    "smp_unet_plus_plus_r34": _rival("smp_unet_plus_plus_r34"),
+}
+#: decoders of others on lite's own encoder, from the very same weights
+SAME_ENCODER = {
+    "smp_unet_mobilenetv2": _rival("smp_unet_mobilenetv2", backbone="mobilenetv2_100"),
+    "smp_unet_plus_plus_mobilenetv2": _rival("smp_unet_plus_plus_mobilenetv2", backbone="mobilenetv2_100"),
 }
 NETWORKS = {
     "lite": _lite(),
@@ -114,6 +126,7 @@ NETWORKS = {
     **SIZES,
     **FUSION,
     **RIVALS,
+    **SAME_ENCODER,
 }
 
 
@@ -206,7 +219,7 @@ def refusal(data: str, network: str, method: str, fraction: float) -> str:
         KeyError: an unknown name.
     """
     chosen, of, way = DATA[data], NETWORKS[network], METHODS[method]
-    if way.of_less_net and not of.backbone:
+    if way.of_less_net and not of.less_net:
         able = "supervised, mean_teacher" + (" and weak_to_strong with its steps" if of.in_two else "")
         return f"{method} is made for LESSNet and {network} is none: compare it by {able}"
     if way.in_two and not of.in_two:

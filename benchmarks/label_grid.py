@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
-from label_axes import CHAIN, DATA, FUSION, METHODS, NETWORKS, RIVALS, SIZES, refusal
+from label_axes import CHAIN, DATA, FUSION, METHODS, NETWORKS, RIVALS, SAME_ENCODER, SIZES, refusal
 
 SEEDS = (0, 1, 2)
 #: the recipe that the reaches of the docs are measured with; named before any test figure was seen
@@ -40,7 +40,8 @@ def headline() -> Iterator[Cell]:
 def rivals() -> Iterator[Cell]:
     """Networks from random numbers: all with all labels, lite's recipe with half of them; all with a tenth.
 
-    With a tenth by supervision and by the recipe, or by mean_teacher where the network cannot be cut in two.
+    With a tenth by supervision and by the recipe, or by mean_teacher where the network cannot be cut in two. Networks
+    that have lite's encoder are compared from its ImageNet weights.
     """
     networks = ["lite", "published", *RIVALS]
     for data in ("kvasir", "wce_bleeding"):
@@ -49,6 +50,9 @@ def rivals() -> Iterator[Cell]:
     for network in networks:
         semi = RECIPE if NETWORKS[network].in_two else "mean_teacher"
         yield from _allowed(["kvasir"], [network], ["supervised", semi], [0.1], "random")
+    for data in ("kvasir", "wce_bleeding"):
+        yield from _allowed([data], SAME_ENCODER, ["supervised"], [1.0], "imagenet")
+    yield from _allowed(["kvasir"], SAME_ENCODER, ["supervised", RECIPE], [0.1], "imagenet")
 
 
 def methods() -> Iterator[Cell]:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from label_axes import RECALLS, RIVALS, at_recall
+from label_axes import RECALLS, RIVALS, SAME_ENCODER, at_recall
 from label_grid import RECIPE, SEEDS
 from tables import Rows
 
+_STARTS = {"random": "random numbers", "imagenet": "ImageNet weights"}
 #: lite's published limit
 MOST_PARAMETERS = 2_200_000
 
@@ -59,19 +60,14 @@ def reaches(rows: Rows, preset: str) -> list[Reach]:
             )
         )
     for data in ("kvasir", "wce_bleeding"):
-        for network in ("published", *RIVALS):
+        others = [(network, "random") for network in ("published", *RIVALS)]
+        for network, start in (*others, *((network, "imagenet") for network in SAME_ENCODER)):
             found.append(
                 _difference(
-                    f"{data}: lite with 50 % ({RECIPE}) over {network} with 100 %, both from random numbers",
+                    f"{data}: lite with 50 % ({RECIPE}) over {network} with 100 %, both from {_STARTS[start]}",
                     rows,
-                    {"data": data, "network": "lite", "start": "random", "method": RECIPE, "label_fraction": 0.5},
-                    {
-                        "data": data,
-                        "network": network,
-                        "start": "random",
-                        "method": "supervised",
-                        "label_fraction": 1.0,
-                    },
+                    {"data": data, "network": "lite", "start": start, "method": RECIPE, "label_fraction": 0.5},
+                    {"data": data, "network": network, "start": start, "method": "supervised", "label_fraction": 1.0},
                 )
             )
     same = {"data": "kvasir", "start": "random", "method": RECIPE, "label_fraction": 0.1}

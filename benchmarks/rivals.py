@@ -13,7 +13,9 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
 from scripts.networks import CheckpointError, UNetPlusPlus  # noqa: E402
+from scripts.networks.encoders import TimmEncoder  # noqa: E402
 from scripts.networks.normalization import InputNormalization  # noqa: E402
+from scripts.networks.weights import start_encoder  # noqa: E402
 
 #: of the pictures that all encoders here were or would be pretrained on; LESSNet has the same from random numbers
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -101,6 +103,32 @@ def smp_network(architecture: str, encoder: str, encoder_weights: str = "none", 
     Raises:
         ImportError: the package is not installed.
     """
+    weights = "imagenet" if encoder_weights == "imagenet" else None
+    return RivalInTwo(_smp(architecture, encoder, weights, out_channels), encoder_weights)
+
+
+def smp_on_backbone(architecture: str, backbone: str, encoder_weights: str = "auto", out_channels: int = 2) -> Rival:
+    """A decoder of segmentation_models_pytorch on LESSNet's encoder: the same padding, weights and normalisation.
+
+    Args:
+        backbone: timm name. encoder_weights: what :func:`scripts.networks.weights.start_encoder` takes, such as a file.
+
+    Raises:
+        ImportError: the package is not installed.
+        CheckpointError: weights that cannot be had or do not fit.
+    """
+    network = _smp(architecture, f"tu-{backbone}", None, out_channels)
+    encoder = TimmEncoder(backbone)
+    start = start_encoder(encoder, backbone, encoder_weights)
+    network.encoder.model = encoder.body
+    rival = RivalInTwo(network)
+    rival.normalize = InputNormalization(start.mean, start.std)
+    rival.encoder_weights_report = start.report
+    return rival
+
+
+def _smp(architecture: str, encoder: str, weights: str | None, out_channels: int) -> nn.Module:
+    """The library's network."""
     try:
         import segmentation_models_pytorch as models
     except ImportError as error:
@@ -108,9 +136,7 @@ def smp_network(architecture: str, encoder: str, encoder_weights: str = "none", 
             f"{architecture} with {encoder} is of segmentation_models_pytorch, which is not installed: install the "
             "optional extra 'rivals' of pyproject.toml"
         ) from error
-    weights = "imagenet" if encoder_weights == "imagenet" else None
-    network = getattr(models, architecture)(encoder, encoder_weights=weights, in_channels=3, classes=out_channels)
-    return RivalInTwo(network, encoder_weights)
+    return getattr(models, architecture)(encoder, encoder_weights=weights, in_channels=3, classes=out_channels)
 
 
 def basic_unet_plus_plus(features: Sequence[int], encoder_weights: str = "none", out_channels: int = 2) -> Rival:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from bundle_run import config_file
-from label_axes import CHAIN, METHODS, NETWORKS, RIVALS, refusal
+from label_axes import CHAIN, METHODS, NETWORKS, RIVALS, SAME_ENCODER, refusal
 from label_cell import Setting, encoder_weights, last_stage, network_size
 from label_efficiency import parsed
 from label_grid import GROUPS, TIERS, Cell, free, plan
@@ -44,9 +44,9 @@ def test_ablation_is_the_chain_and_what_stands_beside_it() -> None:
 
 def test_rivals_are_all_there_and_start_like_lite() -> None:
     cells = plan(["rivals"], [0])
-    assert {cell.start for cell in cells} == {"random"}
+    assert {cell.network for cell in cells if cell.start == "imagenet"} == {*SAME_ENCODER}
     full = {cell.network for cell in cells if (cell.data, cell.label_fraction) == ("kvasir", 1.0)}
-    assert full == {"lite", "published", *RIVALS}
+    assert full == {"lite", "published", *RIVALS, *SAME_ENCODER}
     uncut = [cell.method for cell in cells if cell.network == "basic_unet_plus_plus" and cell.label_fraction == 0.1]
     assert uncut == ["supervised", "mean_teacher"]
 
@@ -123,7 +123,7 @@ def test_configs_of_all_networks_are_found() -> None:
     assert config_file("train") == "configs/train.json"
     with pytest.raises(FileNotFoundError, match="neither in bundle/configs nor in benchmarks/configs"):
         config_file("trian")
-    assert sorted(path.stem for path in (BENCHMARKS / "configs").glob("*.json")) == sorted(RIVALS)
+    assert sorted(path.stem for path in (BENCHMARKS / "configs").glob("*.json")) == sorted([*RIVALS, *SAME_ENCODER])
 
 
 def test_sizes_are_those_of_the_network_that_the_configs_build() -> None:

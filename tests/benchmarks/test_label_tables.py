@@ -45,13 +45,16 @@ def test_half_of_the_labels_against_all() -> None:
     assert found(rows, "wce_bleeding: weak_to_strong with 50 %").verdict == "unmeasured"
 
 
-def test_rivals_are_compared_from_random_numbers_alone() -> None:
+def test_rivals_are_compared_from_the_same_kind_of_start() -> None:
     ours = row(0.70, method="weak_to_strong", fraction=0.5, start="random")
     theirs = row(0.65, network="smp_unet_r34", fraction=1.0, start="random")
     wrong = row(0.90, network="flexible_unet_b0", fraction=1.0, start="imagenet")
     rows = [ours, theirs, wrong]
     assert found(rows, "kvasir: lite with 50 % (weak_to_strong) over smp_unet_r34").measured.startswith("+0.050")
     assert found(rows, "kvasir: lite with 50 % (weak_to_strong) over flexible_unet_b0").verdict == "unmeasured"
+    name = "smp_unet_mobilenetv2"
+    rows = [row(0.80, method="weak_to_strong", fraction=0.5), row(0.78, network=name, fraction=1.0), *rows]
+    assert found(rows, f"kvasir: lite with 50 % (weak_to_strong) over {name}").measured.startswith("+0.020")
 
 
 def test_false_alarms_have_to_be_fewer() -> None:

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 import torch
 from bundle_run import config_file
-from label_axes import NETWORKS, RIVALS
-from rivals import IMAGENET_MEAN, Rival, RivalInTwo, basic_unet_plus_plus, flexible_unet, smp_network
+from label_axes import NETWORKS, RIVALS, SAME_ENCODER
+from rivals import IMAGENET_MEAN, Rival, RivalInTwo, basic_unet_plus_plus, flexible_unet, smp_network, smp_on_backbone
 
-from scripts.networks import CheckpointError
+from scripts.networks import CheckpointError, LESSNet
+
+ALL = {**RIVALS, **SAME_ENCODER}
 
 
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("method", ["train_supervised", "weak_to_strong"])
 def test_one_step_and_its_figures(
     name: str, method: str, run_config: Any, tiny: dict[str, Any], frames_dir: Path, tmp_path: Path
@@ -40,7 +42,9 @@ def test_one_step_and_its_figures(
 def built(name: str) -> Rival:
     if name.startswith("smp_"):
         pytest.importorskip("segmentation_models_pytorch", reason="the optional extra 'rivals' is not installed")
-        architecture = "Unet" if name == "smp_unet_r34" else "UnetPlusPlus"
+        architecture = "UnetPlusPlus" if "plus_plus" in name else "Unet"
+        if name in SAME_ENCODER:
+            return smp_on_backbone(architecture, "mobilenetv2_100", "none").eval()
         return smp_network(architecture, "resnet34").eval()
     if name == "basic_unet_plus_plus":
         return basic_unet_plus_plus([8, 8, 16, 32, 64, 8]).eval()
@@ -48,18 +52,21 @@ def built(name: str) -> Rival:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", ALL)
 def test_logits_have_the_size_of_the_picture_and_see_it_normalised(name: str) -> None:
     network, seen = built(name), []
-    image = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1).expand(2, 3, 64, 96)
+    mean = network.normalize.mean.flatten().tolist()
+    if name in RIVALS:
+        assert mean == pytest.approx(IMAGENET_MEAN)
+    image = torch.tensor(mean).view(1, 3, 1, 1).expand(2, 3, 64, 96)
     first = network.network.encoder if isinstance(network, RivalInTwo) else network.network
     first.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     assert network(image).shape == (2, 2, 64, 96)
-    assert seen[0].abs().max() < 1e-6, "ImageNet's mean is 0 for the network"
+    assert seen[0].abs().max() < 1e-6, "the mean of its weights is 0 for the network"
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", [name for name in RIVALS if NETWORKS[name].in_two])
+@pytest.mark.parametrize("name", [name for name in ALL if NETWORKS[name].in_two])
 def test_cut_in_two_it_is_the_library_s_network(name: str) -> None:
     torch.manual_seed(0)
     network, image = built(name), torch.rand(2, 3, 64, 64)
@@ -75,3 +82,22 @@ def test_a_start_that_cannot_be_had_is_refused() -> None:
         flexible_unet("efficientnet-b0", encoder_weights="auto")
     with pytest.raises(CheckpointError, match="there are none for BasicUNetPlusPlus"):
         basic_unet_plus_plus([8, 8, 16, 32, 64, 8], encoder_weights="imagenet")
+
+
+@torch.no_grad()
+def test_a_rival_on_lite_s_encoder_starts_from_the_same_file_and_sees_the_same_maps(tmp_path: Path) -> None:
+    pytest.importorskip("segmentation_models_pytorch", reason="the optional extra 'rivals' is not installed")
+    torch.manual_seed(0)
+    lite = LESSNet(preset="lite", out_channels=2, encoder_weights="none")
+    file = tmp_path / "encoder.pt"
+    torch.save(lite.encoder.body.state_dict(), file)
+    rival = smp_on_backbone("Unet", "mobilenetv2_100", str(file)).eval()
+    lite = LESSNet(preset="lite", out_channels=2, encoder_weights=str(file)).eval()
+    image = torch.rand(1, 3, 64, 96)
+    ours, theirs = lite.encoder(lite.normalize(image)), rival.encode(image)
+    assert len(ours) == len(theirs) == 5
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-4)  # one is in channels_last
+    assert rival.encoder_weights_report["used"] == str(file)
+    with pytest.raises(CheckpointError, match="neither 'auto', 'imagenet', 'none' nor a path"):
+        smp_on_backbone("Unet", "mobilenetv2_100", "best")
