@@ -159,12 +159,23 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
+@pytest.fixture(scope="session")
+def bundle_without_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the bundle as somebody has it who trains all weights with the app."""
+    folder = tmp_path_factory.mktemp("unreleased") / "bundle"
+    for name in ("configs", "scripts"):
+        shutil.copytree(REPOSITORY / "bundle" / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
 @pytest.fixture
-def start_server(label_python: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def start_server(label_python: Path, bundle_without_weights: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """A function that starts servers: start_server(studies, "conf key", "value", ..., env={}) -> Server, answering."""
     servers: list[Server] = []
 
     def start(studies: Path | str, *conf: str, wait: bool = True, **options: Any) -> Server:
+        if "bundle" not in conf and "app" not in options:
+            conf = (*conf, "bundle", str(bundle_without_weights))
         if "weights_dir" not in conf and "app" not in options:
             conf = (*conf, "weights_dir", str(tmp_path / "rounds"))
         servers.append(Server(label_python, tmp_path, studies, *conf, **options))

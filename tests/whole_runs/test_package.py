@@ -23,7 +23,7 @@ from PIL import Image
 from whole_run import BUNDLE, TINY
 
 from scripts.networks import LESSNet
-from scripts.package import build, zoo_checks
+from scripts.package import build, release, zoo_checks
 from scripts.package.__main__ import main
 from scripts.package.archive import write_zip
 from scripts.package.build import Options, build_package
@@ -138,8 +138,9 @@ def test_monai_reads_the_zip_itself(packaged: tuple[Path, list[str]]) -> None:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """A copy of the bundle's folder, to be spoilt."""
-    return Path(shutil.copytree(BUNDLE, tmp_path / "bundle", ignore=shutil.ignore_patterns("runs", "__pycache__")))
+    """A copy of the bundle's folder without weights, to be spoilt."""
+    left_out = shutil.ignore_patterns("runs", "models", "__pycache__")
+    return Path(shutil.copytree(BUNDLE, tmp_path / "bundle", ignore=left_out))
 
 
 def edit(path: Path, **changes: Any) -> None:
@@ -193,7 +194,6 @@ def new_version(bundle: Path) -> None:
         (spoil_metadata(**{"network_data_format#inputs#image#num_channels": "3"}), ["num_channels is '3', expected a"]),
         (spoil_metadata(**{"network_data_format#outputs#pred#num_channels": 3}), ["channel_def names 2"]),
         (lambda bundle: (bundle / "configs" / "metadata.json").write_text("{"), ["metadata.json cannot be read"]),
-        (spoil_metadata(weights={"sha256": {"models/model.pt": "ab"}}), ["weights#sha256 is {'models/model.pt': 'ab"]),
     ],
 )  # fmt: skip
 def test_what_is_refused(
@@ -206,6 +206,70 @@ def test_what_is_refused(
         assert any(message in problem for problem in refused.value.problems), refused.value.problems
     assert len(refused.value.problems) == len(messages)
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+@pytest.fixture
+def released(bundle: Path, trained_run: Path) -> Path:
+    """A bundle with weights in float16, their hashes, figures and terms, as after a release."""
+    packed = pack_weights(trained_run / "model.pt", bundle, "given", [], "")
+    half = pack_weights(trained_run / "model.pt", bundle, "float16", [make_frame(bundle.parent)], "a frame")
+    (bundle / "models").mkdir()
+    for name, data in half.files.items():
+        (bundle / name).write_bytes(data)
+    assert (packed.entry["storage"], half.entry["storage"]) == ("float32", "float16")
+    edit(bundle / "configs" / "metadata.json", weights=half.entry, eval_metrics={"dice": 0.5}, training={"seed": 0})
+    (bundle / "docs" / "data_license.txt").write_text("terms")
+    card = (bundle / "docs" / "README.md").read_text()
+    part = card[card.index("<!-- released -->") : card.index("<!-- end released -->")]
+    (bundle / "docs" / "README.md").write_text(card.replace(part, "<!-- released -->\nDice 0.5\n"))
+    return bundle
+
+
+def make_frame(folder: Path) -> Path:
+    """A picture to compare weights on."""
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(folder / "frame.png")
+    return folder / "frame.png"
+
+
+def packed_from(
+    bundle: Path, output: Path, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> tuple[dict[str, Any], set[str], str, list[str]]:
+    """metadata.json, files, card and lines of a package; the zoo's checks are tried on the package above."""
+    (output.parent / "checker.py").write_text("print('ok all')")
+    monkeypatch.setattr(build, "CHECKER", output.parent / "checker.py")
+    said: list[str] = []
+    folder, _ = build_package(bundle, Options(output, **options), said.append)
+    content = json.loads((folder / "configs" / "metadata.json").read_text())
+    return content, set(files_of(folder)), (folder / "docs" / "README.md").read_text(), said
+
+
+def test_the_released_weights_are_packaged_as_they_are_with_their_figures(
+    released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, files, card, _ = packed_from(released, tmp_path / "out", monkeypatch)
+    own = json.loads((released / "configs" / "metadata.json").read_text())
+    assert content == own and content["weights"]["parity"]["count"] == 1, "the parity measured at the release stays"
+    assert {"models/model.pt", "models/model_companion.pt", "docs/data_license.txt"} <= files and "Dice 0.5" in card
+    shipped, kept = (files_of(folder) for folder in (tmp_path / "out" / NAME, released))
+    assert shipped["models/model.pt"] == kept["models/model.pt"]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_package_of_other_weights_has_none_of_the_figures_of_the_release(
+    given: bool, released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(state(), tmp_path / "other.pt")
+    options = {"weights": tmp_path / "other.pt"} if given else {"without_weights": True}
+    content, files, card, said = packed_from(released, tmp_path / "out", monkeypatch, **options)
+    assert not {"eval_metrics", "training"} & content.keys() and (content["weights"]["file"] is None) is not given
+    assert "docs/data_license.txt" not in files and "Dice 0.5" not in card and release.NOTE in card
+    assert "   weights, eval_metrics, training, docs/data_license.txt are left out" in " ".join(said)
+
+
+def test_weights_that_changed_since_the_release_are_refused(released: Path, tmp_path: Path) -> None:
+    torch.save(state(), released / "models" / "model.pt")
+    with pytest.raises(PackageError, match="put back the weights that the figures of metadata.json are of"):
+        build_package(released, Options(tmp_path / "out"), lambda line: None)
 
 
 def state(**options: Any) -> dict[str, torch.Tensor]:
@@ -241,9 +305,8 @@ def test_float16_that_changes_masks_is_refused(tmp_path: Path) -> None:
     content = spoilt("head.weight", 0)
     content["head.bias"] = torch.tensor([2048.0, 2049.0])
     torch.save(content, tmp_path / "model.pt")
-    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "frame.png")
     with pytest.raises(PackageError, match="mean Dice of 0.0000 with those by the given ones on my frames"):
-        pack_weights(tmp_path / "model.pt", BUNDLE, "float16", [tmp_path / "frame.png"], "my frames")
+        pack_weights(tmp_path / "model.pt", BUNDLE, "float16", [make_frame(tmp_path)], "my frames")
 
 
 def checks_of(package: Path, scratch: Path, content: Any = None) -> ZooChecks:
@@ -346,7 +409,7 @@ def test_a_package_without_weights_says_so(
 
 
 def test_the_command_refuses_with_the_list_and_the_exit_code(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / NAME).mkdir()
     (tmp_path / NAME / "thesis.txt").write_text("mine")
@@ -355,10 +418,10 @@ def test_the_command_refuses_with_the_list_and_the_exit_code(
         (["--output", str(out)], "models/model.pt is missing: give --weights"),
         (["--output", str(out), "--without_weights", "--weights", "x.pt"], "were both given"),
         (["--output", str(tmp_path), "--without_weights"], "is there and is no package"),
-        (["--output", str(BUNDLE / "configs"), "--without_weights"], "is a folder that is shipped"),
+        (["--output", str(bundle / "configs"), "--without_weights"], "is a folder that is shipped"),
         (["--output", str(out), "--without_weights", "--schema", str(tmp_path / "no.json")], "no.json does not exist"),
     ):
-        assert main(arguments) == 1
+        assert main(arguments, bundle) == 1
         printed = capsys.readouterr().out
         assert "REFUSED, nothing was written. What is wrong (1):" in printed and message in printed
     assert (tmp_path / NAME / "thesis.txt").read_text() == "mine"

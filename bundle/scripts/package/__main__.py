@@ -51,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--storage",
         choices=tuple(STORAGE),
-        default="float32",
-        help="how weights are stored; float16 halves the file, and the masks are compared (default: float32)",
+        default="given",
+        help="how weights are stored; float16 halves the file, and the masks are compared (default: as given)",
     )
     parser.add_argument(
         "--frames", type=Path, help="pictures for that comparison (default: 16 drawn ones, which prove little)"

@@ -20,6 +20,7 @@ from scripts.engines.inference import BUNDLE_NAME
 from scripts.io.atomic import PARTIAL
 from scripts.io.writers import ensure_writable
 from scripts.package import metadata as meta
+from scripts.package import release
 from scripts.package.archive import write_zip
 from scripts.package.contents import (
     WEIGHTS_FILE,
@@ -42,14 +43,14 @@ class Options:
 
     Attributes:
         output: folder that gets the package and the zip. weights: a run's model.pt; None = the bundle's own, if any.
-        without_weights: make a package that says that it has none. storage: "float32" or "float16".
+        without_weights: make a package that says that it has none. storage: "given", "float32" or "float16".
         frames: pictures for the parity of float16; None = drawn ones. schema: copy of the zoo's schema, or None.
     """
 
     output: Path
     weights: Path | None = None
     without_weights: bool = False
-    storage: str = "float32"
+    storage: str = "given"
     frames: Path | None = None
     schema: Path | None = None
 
@@ -83,8 +84,8 @@ def build_package(bundle: Path, options: Options, say: Callable[[str], None] = p
     with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=output) as scratch:
         work = Path(scratch)
         packed = _weights(bundle, options, work, say)
-        problems = [] if packed.entry["file"] is None else entry_problems(metadata.get("weights"), packed.entry)
-        staged = _stage(bundle, contents.shipped, metadata | {"weights": packed.entry}, packed, work / BUNDLE_NAME)
+        metadata, files, problems = _about_weights(metadata, contents.shipped, packed, options, say)
+        staged = _stage(bundle, files, metadata, packed, work / BUNDLE_NAME)
         problems += size_problems(staged) + link_problems(staged)
         _report(say, "weights, sizes and links", problems)
         if options.schema is not None:
@@ -129,13 +130,31 @@ def _weights(bundle: Path, options: Options, work: Path, say: Callable[[str], No
             [f"{WEIGHTS_FILE} is missing: give --weights runs/NAME/model.pt of a run, or say --without_weights."]
         )
     addresses: list[Path] = []
-    if options.storage != "float32":
+    if options.storage == "float16":
         folder = options.frames or make_sample_dataset(work / "drawn", frames=16, labelled=0, groups=8) / "images"
         addresses = [Path(item["image"]) for item in islice(list_frames(str(folder)), MOST_FRAMES)]
     name = options.frames.name if options.frames else DRAWN
     packed = pack_weights(checkpoint, bundle, options.storage, addresses, name)
-    say(f"ok weights of {checkpoint}, {options.storage}: {packed.entry.get('parity', 'as they were trained')}")
+    say(f"ok weights of {checkpoint}, {packed.entry['storage']}: {packed.entry.get('parity', 'as they were trained')}")
     return packed
+
+
+def _about_weights(
+    metadata: dict[str, Any], files: list[str], packed: PackedWeights, options: Options, say: Callable[[str], None]
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """metadata.json with what the weights are, the files to ship, and what is wrong.
+
+    The bundle's figures are of the weights that it was released with; a package of others, or of none, has none.
+    """
+    declared = release.declares(metadata)
+    if declared and declared == packed.entry.get("sha256"):
+        return metadata, files, []  # its entry also has the parity that was measured at the release
+    if options.weights is None and not options.without_weights:
+        return metadata | {"weights": packed.entry}, files, entry_problems(declared, packed.entry)
+    if declared:
+        metadata, files, left = release.without_release(metadata, files)
+        say(f"   {', '.join(left)} are left out: they are about the weights of the release")
+    return metadata | {"weights": packed.entry}, files, []
 
 
 def _stage(bundle: Path, files: list[str], metadata: dict[str, Any], packed: PackedWeights, target: Path) -> Path:
@@ -147,6 +166,8 @@ def _stage(bundle: Path, files: list[str], metadata: dict[str, Any], packed: Pac
             place.write_text(json.dumps(metadata, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
         elif name.endswith(".md"):
             text = (bundle / name).read_text(encoding="utf-8")
+            if name == release.CARD and "eval_metrics" not in metadata:
+                text = release.card_without_release(text)
             place.write_text(without_outside_links(text, name), encoding="utf-8")
         else:
             shutil.copyfile(bundle / name, place)

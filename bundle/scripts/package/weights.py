@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,8 @@ from scripts.package.contents import COMPANION_FILE, WEIGHTS_FILE
 from scripts.package.errors import PackageError
 from scripts.transforms.resizing import ResizeTo
 
-STORAGE = {"float32": torch.float32, "float16": torch.float16}
+#: None = as they are in the file
+STORAGE = {"given": None, "float32": torch.float32, "float16": torch.float16}
 LEAST_DICE = 0.999  # mean, of the masks by the stored weights with those by the given ones
 THRESHOLD = 0.5
 NO_WEIGHTS = "this package holds no weights: train with configs/train.json, or give --checkpoint"
@@ -48,7 +50,7 @@ def pack_weights(
     their own.
 
     Args:
-        storage: "float32" or "float16", of the floating-point tensors.
+        storage: of the floating-point tensors: "given" (as in the file), "float32" or "float16".
         frames: pictures on which the masks are compared; frames_name says in the entry what they are.
 
     Raises:
@@ -71,21 +73,20 @@ def pack_weights(
         "file": WEIGHTS_FILE,
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in packed.files.items()},
         "parameters": sum(parameter.numel() for parameter in original.parameters()),
-        "storage": storage,
+        "storage": storage if storage != "given" else _dtype(state),
     }
-    if storage != "float32":
+    if storage == "float16":
         packed.entry["parity"] = _parity(original, _stored(bundle, packed), frames, frames_name, _side(bundle))
     return packed
 
 
-def entry_problems(declared: Any, entry: dict[str, Any]) -> list[str]:
+def entry_problems(declared: dict[str, str], entry: dict[str, Any]) -> list[str]:
     """Weights that are not those whose hashes metadata.json declares under "weights"."""
-    hashes = declared.get("sha256") if isinstance(declared, dict) else None
-    if not hashes or hashes == entry.get("sha256"):
+    if not declared or declared == entry.get("sha256"):
         return []
     return [
-        f"configs/metadata.json: weights#sha256 is {hashes}, the weights to package have {entry.get('sha256')}: "
-        "package the weights that the figures of metadata.json are of, or take weights and eval_metrics out of it."
+        f"configs/metadata.json: weights#sha256 is {declared}, the weights to package have {entry.get('sha256')}: "
+        "put back the weights that the figures of metadata.json are of, or name others with --weights."
     ]
 
 
@@ -97,12 +98,21 @@ def _companion(checkpoint: Path, content: Any) -> dict[str, Tensor] | None:
     return find_state(read_file(beside)[0], beside)[0] if beside.is_file() else None
 
 
+def _dtype(state: dict[str, Tensor]) -> str:
+    """How most of the floating-point tensors are stored, such as "float16"."""
+    counts: Counter[torch.dtype] = Counter()
+    for value in state.values():
+        if value.is_floating_point():
+            counts[value.dtype] += value.numel()
+    return str(counts.most_common(1)[0][0]).removeprefix("torch.")
+
+
 def _bytes(state: dict[str, Tensor], storage: str, checkpoint: Path) -> bytes:
     """A state dict as a file that depends on its tensors alone: no name of a file goes into it."""
     kept = {}
     for name, value in state.items():
         if value.is_floating_point():
-            value = value.to(STORAGE[storage])
+            value = value.to(STORAGE[storage] or value.dtype)
             if not torch.isfinite(value).all():
                 raise PackageError(
                     [f"{checkpoint}: {name} is not finite in {storage}: use --storage float32, or train again."]
