@@ -37,9 +37,9 @@ def severity_grades(rows: Rows) -> str:
 
 
 def severity_pairs(rows: Rows) -> str:
-    """SEMISE less each other start on the same seed, share and mode: mean difference, and how often it is ahead."""
+    """SEMISE less each other start on the same seed, share and mode: mean difference, and how often it is better."""
     _of_one_setting(rows)
-    shown = {name: OF_GRADES[name] for name in ("kappa", "last_kappa", "spearman", "macro_f1")}
+    shown = {name: OF_GRADES[name] for name in ("kappa", "last_kappa", "spearman", "macro_f1", "maee")}
     cells = {(row["mode"], row["label_fraction"], row["seed"], row["start"]): row for row in rows}
     body = []
     for mode in dict.fromkeys(row["mode"] for row in rows):
@@ -52,7 +52,8 @@ def severity_pairs(rows: Rows) -> str:
             line = []
             for name in shown:
                 gains = [float(own[name]) - float(other[name]) for own, other in pairs]
-                line.append(f"{statistics.mean(gains):+.3f}, {sum(gain > 0 for gain in gains)}" if gains else "–")
+                better = sum(gain < 0 if name == "maee" else gain > 0 for gain in gains)  # an error is to be small
+                line.append(f"{statistics.mean(gains):+.3f}, {better}" if gains else "–")
             body.append([mode, STARTS[start], str(len(pairs)), *line])
     return markdown(["", "SEMISE against", "pairs", *shown.values()], body)
 
