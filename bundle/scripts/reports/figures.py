@@ -25,6 +25,7 @@ STYLES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"))
 # Placeholders that the SVG's text is searched for: matplotlib knows no currentColor.
 INK, GRID = "#0a0b0c", "#0d0e0f"
 SIZE = (4.8, 2.9)  # inches; small, so that its text stays readable on a phone
+LEGEND_SHARE = 0.88  # of the width: the page's font may be wider than this one
 
 
 @dataclass(frozen=True)
@@ -184,8 +185,6 @@ def _figure(draw: Callable[[Axes, str], None], ink: str, grid: str, title: str |
     axes = figure.add_subplot()
     axes.patch.set_alpha(0.0)
     draw(axes, ink)
-    if title:
-        axes.set_title(title, loc="left", fontsize=10, color=ink, pad=20)
     axes.grid(axis="y", color=grid, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(which="both", colors=ink, labelsize=10, length=0)
@@ -194,14 +193,27 @@ def _figure(draw: Callable[[Axes, str], None], ink: str, grid: str, title: str |
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set_color(ink)
         label.set_fontsize(10)
+    height = _legend(figure, axes, ink)
+    if title:
+        axes.set_title(title, loc="left", fontsize=10, color=ink, pad=height + 3)
+    return figure
+
+
+def _legend(figure: Figure, axes: Axes, ink: str) -> float:
+    """Above the axes, in as few rows as are no wider than the figure; returns its height in points."""
     handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        short = max(map(len, labels)) <= 3
-        axes.legend(
-            handles, labels, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=8 if short else 4, frameon=False,
+    if not handles:
+        return 0.0
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for columns in range(len(labels), 0, -1):
+        legend = axes.legend(
+            handles, labels, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, frameon=False,
             fontsize=9.5, labelcolor=ink, handlelength=1.6, columnspacing=1.0, borderaxespad=0.2, handletextpad=0.5,
         )  # fmt: skip
-    return figure
+        size = legend.get_window_extent(renderer)
+        if size.width <= LEGEND_SHARE * figure.bbox.width:
+            break
+    return 72 * size.height / figure.dpi
 
 
 def _page_svg(markup: str, name: str) -> str:
