@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import csv
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from bundle_run import ROOT
+
+sys.path.insert(0, str(ROOT / "bundle"))
+
+from scripts.data.groups import GROUP_COLUMNS  # noqa: E402
 
 
 def merge(sources: Mapping[str, Path], target: Path) -> Path:
@@ -45,6 +52,8 @@ def merge(sources: Mapping[str, Path], target: Path) -> Path:
 def _groups(table: Path, folder: str, name: str) -> Iterator[tuple[str, str]]:
     """Rows of a groups.csv as they are in the merged folder."""
     with table.open(newline="") as file:
-        for row in csv.DictReader(file):
+        reader = csv.DictReader(file)
+        column = next(one for one in GROUP_COLUMNS if one in (reader.fieldnames or ()))
+        for row in reader:
             inside = row["file"].removeprefix(f"{folder}/")
-            yield f"{folder}/{name}/{inside}", f"{name} {row['group']}"
+            yield f"{folder}/{name}/{inside}", f"{name} {row[column]}"

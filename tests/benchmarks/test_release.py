@@ -31,7 +31,7 @@ def sources(tmp_path: Path) -> dict[str, Path]:
             save(tmp_path / name / "masks" / f"{file}.png", 255)
         (tmp_path / name / "groups.csv").write_text("file,class,group\na.png,x,g1\nb.png,y,g1\n")
     save(tmp_path / "two" / "unlabeled" / "c.png", 9)
-    (tmp_path / "two" / "unlabeled_groups.csv").write_text("file,group\nunlabeled/c.png,p7\n")
+    (tmp_path / "two" / "unlabeled_groups.csv").write_text("file,patient\nunlabeled/c.png,p7\n")
     return {"polyps": tmp_path / "one", "bleeding": tmp_path / "two"}
 
 
