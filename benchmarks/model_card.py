@@ -52,7 +52,9 @@ def facts(found: dict[str, Any]) -> str:
         ("machine", f"{found['machine']}, {found['training_seconds'] / 60:.0f} min"),
     ]
     if "sha256" in weights:
-        rows.append(("storage", f"{weights['storage']}, mean Dice with float32 {weights['parity']['dice']:.5f}"))
+        parity = weights.get("parity")
+        likeness = f", mean Dice with float32 {parity['dice']:.5f}" if parity else ""
+        rows.append(("storage", weights["storage"] + likeness))
         rows += [(f"SHA-256 of {name}", f"`{value}`") for name, value in weights["sha256"].items()]
     return markdown(["", ""], rows)
 

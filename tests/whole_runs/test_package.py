@@ -219,6 +219,7 @@ def released(bundle: Path, trained_run: Path) -> Path:
     assert (packed.entry["storage"], half.entry["storage"]) == ("float32", "float16")
     edit(bundle / "configs" / "metadata.json", weights=half.entry, eval_metrics={"dice": 0.5}, training={"seed": 0})
     (bundle / "docs" / "data_license.txt").write_text("terms")
+    make_frame(bundle.parent).replace(bundle / "docs" / "figures" / "failures.png")
     card = (bundle / "docs" / "README.md").read_text()
     part = card[card.index("<!-- released -->") : card.index("<!-- end released -->")]
     (bundle / "docs" / "README.md").write_text(card.replace(part, "<!-- released -->\nDice 0.5\n"))
@@ -263,7 +264,9 @@ def test_a_package_of_other_weights_has_none_of_the_figures_of_the_release(
     content, files, card, said = packed_from(released, tmp_path / "out", monkeypatch, **options)
     assert not {"eval_metrics", "training"} & content.keys() and (content["weights"]["file"] is None) is not given
     assert "docs/data_license.txt" not in files and "Dice 0.5" not in card and release.NOTE in card
-    assert "   weights, eval_metrics, training, docs/data_license.txt are left out" in " ".join(said)
+    assert "docs/figures/failures.png" not in files
+    named = "weights, eval_metrics, training, docs/data_license.txt, docs/figures/failures.png"
+    assert f"   {named} are left out: they are about the weights of the release" in said
 
 
 def test_weights_that_changed_since_the_release_are_refused(released: Path, tmp_path: Path) -> None:
