@@ -221,7 +221,7 @@ def released(bundle: Path, trained_run: Path) -> Path:
     (bundle / "docs" / "data_license.txt").write_text("terms")
     make_frame(bundle.parent).replace(bundle / "docs" / "figures" / "failures.png")
     card = (bundle / "docs" / "README.md").read_text()
-    part = card[card.index("<!-- released -->") : card.index("<!-- end released -->")]
+    part = card[card.rindex("<!-- released -->") : card.rindex("<!-- end released -->")]
     (bundle / "docs" / "README.md").write_text(card.replace(part, "<!-- released -->\nDice 0.5\n"))
     return bundle
 
@@ -251,6 +251,7 @@ def test_the_released_weights_are_packaged_as_they_are_with_their_figures(
     own = json.loads((released / "configs" / "metadata.json").read_text())
     assert content == own and content["weights"]["parity"]["count"] == 1, "the parity measured at the release stays"
     assert {"models/model.pt", "models/model_companion.pt", "docs/data_license.txt"} <= files and "Dice 0.5" in card
+    assert "was trained on\npolyps" in card
     shipped, kept = (files_of(folder) for folder in (tmp_path / "out" / NAME, released))
     assert shipped["models/model.pt"] == kept["models/model.pt"]
 
@@ -263,7 +264,8 @@ def test_a_package_of_other_weights_has_none_of_the_figures_of_the_release(
     options = {"weights": tmp_path / "other.pt"} if given else {"without_weights": True}
     content, files, card, said = packed_from(released, tmp_path / "out", monkeypatch, **options)
     assert not {"eval_metrics", "training"} & content.keys() and (content["weights"]["file"] is None) is not given
-    assert "docs/data_license.txt" not in files and "Dice 0.5" not in card and release.NOTE in card
+    assert "docs/data_license.txt" not in files and "Dice 0.5" not in card and "<!-- released -->" not in card
+    assert "was trained on\npolyps" not in card and card.count(release.NOTE) == 2
     assert "docs/figures/failures.png" not in files
     named = "weights, eval_metrics, training, docs/data_license.txt, docs/figures/failures.png"
     assert f"   {named} are left out: they are about the weights of the release" in said
