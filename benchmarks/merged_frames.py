@@ -12,7 +12,7 @@ from bundle_run import ROOT
 
 sys.path.insert(0, str(ROOT / "bundle"))
 
-from scripts.data.groups import GROUP_COLUMNS  # noqa: E402
+from scripts.data.groups import read_groups  # noqa: E402
 
 
 def merge(sources: Mapping[str, Path], target: Path) -> Path:
@@ -41,7 +41,7 @@ def merge(sources: Mapping[str, Path], target: Path) -> Path:
             if (source / folder).is_dir():
                 shutil.copytree(source / folder, temporary / folder / name)
             if table and (source / table).is_file():
-                rows += _groups(source / table, folder, name)
+                rows += _groups(source, table, folder, name)
         if rows:
             with (temporary / table).open("w", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerows([("file", "group"), *rows])
@@ -49,11 +49,8 @@ def merge(sources: Mapping[str, Path], target: Path) -> Path:
     return target
 
 
-def _groups(table: Path, folder: str, name: str) -> Iterator[tuple[str, str]]:
+def _groups(source: Path, table: str, folder: str, name: str) -> Iterator[tuple[str, str]]:
     """Rows of a groups.csv as they are in the merged folder."""
-    with table.open(newline="") as file:
-        reader = csv.DictReader(file)
-        column = next(one for one in GROUP_COLUMNS if one in (reader.fieldnames or ()))
-        for row in reader:
-            inside = row["file"].removeprefix(f"{folder}/")
-            yield f"{folder}/{name}/{inside}", f"{name} {row[column]}"
+    files = [path.relative_to(source / folder).as_posix() for path in (source / folder).rglob("*") if path.is_file()]
+    for file, group in read_groups(source / table, sorted(files), folder).items():
+        yield f"{folder}/{name}/{file}", f"{name} {group}"

@@ -17,13 +17,13 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
+from whole_run import BUNDLE
 
 from scripts.engines.overrides import UnknownOverrideError
 from scripts.engines.short_errors import first_cause
 from scripts.engines.stages import STAGES, run_stages
 from scripts.networks import LESSNet
 
-BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 #: MONAI's UNet at its smallest, one epoch of three steps
 SMALL: dict[str, Any] = {
     "image_size": 64,

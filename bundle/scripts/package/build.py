@@ -147,10 +147,11 @@ def _about_weights(
     The bundle's figures are of the weights that it was released with; a package of others, or of none, has none.
     """
     declared = release.declares(metadata)
-    if declared and declared == packed.entry.get("sha256"):
+    problems = entry_problems(declared, packed.entry)
+    if declared and not problems:
         return metadata, files, []  # its entry also has the parity that was measured at the release
     if options.weights is None and not options.without_weights:
-        return metadata | {"weights": packed.entry}, files, entry_problems(declared, packed.entry)
+        return metadata | {"weights": packed.entry}, files, problems
     if declared:
         metadata, files, left = release.without_release(metadata, files)
         say(f"   {', '.join(left)} are left out: they are about the weights of the release")
