@@ -6,10 +6,11 @@
 
 Segmenters: grabcut, random_walker, and oracle:NOISE, which returns the true lesion under the prompt with a border
 moved by NOISE radii: the roof of what a good model could give. SAM's weights cannot be had where this was run; with
-them, give --segmenters sam --sam-weights NAME.
+them, give --segmenters sam --sam-weights NAME. `labels` is the control: fine-tuned as long, on the labels alone.
 
 For each share of labels one student is trained on the labels (round 0), then mined and fine-tuned with each segmenter
-while validation rises, as knowledge_mining.json does; and one is trained on all labels. Finished runs are kept. Writes
+while validation rises, as knowledge_mining.json does; and one is trained on all labels. Finished runs are kept, so that
+--rounds 1 for all and then --rounds 2 costs no more than --rounds 2. Writes
 benchmarks/results/knowledge_mining_<name>.csv, one row a round.
 """
 
@@ -31,6 +32,7 @@ from scripts.io.mask_reader import UNKNOWN, read_mask
 
 MINED = ("frames", "pseudo_labels", "student_dice", "student_dice_of_kept", "mined_dice", "mean_weight", "decisions")
 LAYERS = {"train": ("train", "train_supervised"), "mine": ("inference", "mine_pseudo_labels")}
+CONTROL = "labels"  # in the place of a segmenter: nothing is mined
 
 
 def run_train(args: argparse.Namespace, fraction: float, seed: int) -> Path:
@@ -71,18 +73,25 @@ def run_mine(args: argparse.Namespace, segmenter: str, round_: int, fraction: fl
     return run_bundle(args.work, name, configs, overrides, "pseudo_labels.json", trains=False)
 
 
-def run_fine_tune(args: argparse.Namespace, segmenter: str, round_: int, mined: Path, student: Path, seed: int) -> Path:
-    """The student trained on labels and pseudo-labels."""
+def run_fine_tune(
+    args: argparse.Namespace, name: str, seed: int, student: Path, mined: Path | None, fraction: float
+) -> Path:
+    """The student trained further: on labels and pseudo-labels, or, where nothing is mined, on its labels alone."""
+    if mined:
+        layers, data = ("train", "pseudo_labels"), {"dataset_dir": (mined / "pseudo_labels.json").resolve()}
+    else:
+        rate = json.loads((ROOT / "bundle" / "configs" / "pseudo_labels.json").read_text())["learning_rate"]
+        layers = LAYERS["train"]
+        data = {"dataset_dir": args.data.resolve(), "label_fraction": fraction, "learning_rate": rate}
     overrides = {
-        "dataset_dir": (mined / "pseudo_labels.json").resolve(),
+        **data,
         "init_checkpoint": (student / "model.pt").resolve(),
         "encoder_weights": "none",
         "seed": seed,
         **pairs(args.set),
         **pairs(args.fine_tune_set),
     }
-    name = f"mining_{args.name}_{segmenter}_{mined.name.rpartition('_')[2]}_fine_tune{round_}"
-    return run_bundle(args.work, name, ["train", "pseudo_labels", *args.configs], overrides, "test_metrics.json")
+    return run_bundle(args.work, name, [*layers, *args.configs], overrides, "test_metrics.json")
 
 
 def against_truth(mined: Path, data: Path) -> dict[str, float | int | str]:
@@ -138,14 +147,10 @@ def key_of(args: argparse.Namespace, segmenter: str, fraction: float, seed: int,
 
 def row_of(key: dict[str, Any], run_dir: Path, mined: dict[str, Any] | None = None) -> dict[str, Any]:
     """The CSV row of a round."""
-    empty = dict.fromkeys(
-        ("frames", "pseudo_labels", "student_dice", "student_dice_of_kept", "mined_dice", "mean_weight", "decisions"),
-        "",
-    )
     figures = figures_of(run_dir)
     return {
         **key,
-        **(mined or empty),
+        **(mined or dict.fromkeys(MINED, "")),
         "val_dice": round(best_validation(run_dir), 5),
         **{f"test_{name}": figures[name] for name in ("dice", "iou", "false_positive_frames")},
         "training_seconds": training_seconds(run_dir),
@@ -161,11 +166,12 @@ def run_rounds(args: argparse.Namespace, segmenter: str, fraction: float, seed: 
     if not is_there(rows, start):
         note(rows, row_of(start, student), path)
     for round_ in range(1, args.rounds + 1 if segmenter != "none" else 1):
-        mined = run_mine(args, segmenter, round_, fraction, seed, student)
-        student = run_fine_tune(args, segmenter, round_, mined, student, seed)
+        mined = None if segmenter == CONTROL else run_mine(args, segmenter, round_, fraction, seed, student)
+        name = f"mining_{args.name}_{segmenter}_{fraction:g}_seed{seed}_fine_tune{round_}"
+        student = run_fine_tune(args, name, seed, student, mined, fraction)
         key = key_of(args, segmenter, fraction, seed, round_)
         if not is_there(rows, key):
-            note(rows, row_of(key, student, against_truth(mined, args.data)), path)
+            note(rows, row_of(key, student, against_truth(mined, args.data) if mined else None), path)
         if not best_validation(student) > best:
             return
         best = best_validation(student)
@@ -188,7 +194,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="encoder weights; left out = random start")
     parser.add_argument("--sam-weights", default="", help="folder or hub name")
     parser.add_argument("--configs", nargs="*", default=[], help="layers of all runs, such as unet_plus_plus")
-    parser.add_argument("--segmenters", nargs="+", default=["grabcut", "random_walker", "oracle:0.05"])
+    parser.add_argument("--segmenters", nargs="+", default=[CONTROL, "grabcut", "random_walker", "oracle:0.05"])
     parser.add_argument("--fractions", nargs="+", type=float, default=[0.1, 0.5, 0.75])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of split, label subset and weights")
     parser.add_argument("--rounds", type=int, default=2, help="at most")

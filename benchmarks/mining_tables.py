@@ -13,6 +13,7 @@ ROUND = {
     "test_dice": "test Dice",
     "test_iou": "test IoU",
 }
+HEADS = {"labels": "labels alone, fine-tuned as long"}
 
 
 def mining_rounds(rows: Rows) -> str:
@@ -47,4 +48,6 @@ def mining_summary(rows: Rows) -> str:
                 kept.append(max([first, *after], key=lambda row: float(row["val_dice"])))
             cells.append(mean_and_spread([row["test_dice"] for row in kept]))
         body.append([f"{fraction:.0%}", *cells, mean_and_spread(full)])
-    return markdown(["labels", "labels alone", *(f"+ {name}" for name in segmenters), "100% of the labels"], body)
+    return markdown(
+        ["labels", "labels alone", *(HEADS.get(name, f"+ {name}") for name in segmenters), "100% of the labels"], body
+    )
