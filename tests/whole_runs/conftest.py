@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from graded_pictures import write_severities
 from PIL import Image
-from whole_run import TINY, RunConfig, run_layers, write_frames
+from whole_run import BUNDLE, TINY, RunConfig, run_layers, write_frames
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +60,10 @@ def trained_run(frames_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         "train", "mean_teacher", **TINY, dataset_dir=str(frames_dir), output_dir=str(output_dir), run_name="done"
     )
     return output_dir / "done"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A copy of the bundle's folder without weights, to be spoilt."""
+    left_out = shutil.ignore_patterns("runs", "models", "__pycache__")
+    return Path(shutil.copytree(BUNDLE, tmp_path / "bundle", ignore=left_out))

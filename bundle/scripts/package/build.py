@@ -75,8 +75,10 @@ def build_package(bundle: Path, options: Options, say: Callable[[str], None] = p
     if metadata:
         problems = meta.version_problems(metadata, bundle.parent) + meta.format_problems(metadata)
     _report(say, "files", contents.problems)
+    own_weights = options.weights is None and not options.without_weights
     for name in contents.left_out:
-        say(f"   {name}/ is left out: commands write there")
+        own = f" but for {WEIGHTS_FILE} and its companion" if own_weights and WEIGHTS_FILE.startswith(name) else ""
+        say(f"   {name}/ is left out{own}: commands write there")
     _report(say, "version, changelog and metadata", problems)
     if contents.problems or problems:
         raise PackageError(contents.problems + problems)
