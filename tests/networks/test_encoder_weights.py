@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import socket
@@ -147,6 +148,8 @@ def test_pytorch_files_and_runs_are_taken_too(tmp_path, small):
     assert torch.equal(first.encoder.body.state_dict()["conv_stem.weight"], small["conv_stem.weight"])
     torch.save({"network": first.state_dict(), "epoch": 3}, tmp_path / "model.pt")
     second = LESSNet(backbone=UNPUBLISHED, encoder_weights=str(tmp_path / "model.pt"))
+    digest = hashlib.sha256((tmp_path / "model.pt").read_bytes()).hexdigest()
+    assert second.encoder_weights_report["sha256"] == digest != first.encoder_weights_report["sha256"]
     for name, value in first.encoder.state_dict().items():
         assert torch.equal(value, second.encoder.state_dict()[name]), name
     torch.testing.assert_close(second.normalize.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))  # goes with the weights

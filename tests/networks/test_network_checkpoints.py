@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,8 @@ def test_every_network_says_what_it_starts_from(tmp_path: Path) -> None:
     torch.save(network(seed=1).state_dict(), tmp_path / "model.pt")
     made = ready_network(network(), "cpu", tmp_path / "model.pt")
     assert made.encoder_weights_report["used"] == str(tmp_path / "model.pt")
+    digest = hashlib.sha256((tmp_path / "model.pt").read_bytes()).hexdigest()
+    assert made.encoder_weights_report["sha256"] == digest
     with pytest.raises(CheckpointError, match="encoder_weights is 'imagenet' and Sequential has no encoder"):
         ready_network(network(), "cpu", encoder_weights="imagenet")
 

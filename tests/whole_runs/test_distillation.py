@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -70,7 +71,12 @@ def counts_of(run: Path) -> dict[str, int]:
 
 
 def test_from_distillation_to_a_segmentation(
-    distil: Callable[..., Path], run_config: Any, tiny: dict[str, Any], frames_dir: Path, tmp_path: Path
+    distil: Callable[..., Path],
+    run_config: Any,
+    tiny: dict[str, Any],
+    frames_dir: Path,
+    teacher_weights: str,
+    tmp_path: Path,
 ) -> None:
     run = distil()
     expected = {
@@ -85,6 +91,10 @@ def test_from_distillation_to_a_segmentation(
     page = (run / "report.html").read_text()
     assert f"the encoder {STUDENT} learned to see frames as {TEACHER}" in page and 'class="absent"' not in page
     assert "Agreement with the teacher" in page
+    start = json.loads((run / "environment.json").read_text())["encoder_weights"]
+    digest = hashlib.sha256(Path(teacher_weights).read_bytes()).hexdigest()
+    assert (start["used"], start["teacher"]["used"], start["teacher"]["sha256"]) == ("random", teacher_weights, digest)
+    assert digest in page and "sha256" not in start
     command = next_commands(read_run(run))[0].text
     assert f"--encoder_weights {run / 'model.pt'} --network_def::backbone {STUDENT} --dataset_dir" in command
 

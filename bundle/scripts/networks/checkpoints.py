@@ -11,6 +11,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from scripts.io.provenance import file_sha256
+
 logger = logging.getLogger(__name__)
 
 # Where a checkpoint may keep the network, in the order they are looked for; a run's model.pt has "model", as MONAI
@@ -144,8 +146,8 @@ def ready_network(
     if checkpoint:
         load_weights(network, checkpoint)
         message = f"the whole network starts from {checkpoint}"
-        made = dict(network.encoder_weights_report)
-        network.encoder_weights_report = made | {"used": str(checkpoint), "substituted": False, "message": message}
+        used = {"used": str(checkpoint), "substituted": False, "message": message, "sha256": file_sha256(checkpoint)}
+        network.encoder_weights_report = dict(network.encoder_weights_report) | used
     return network.to(device)
 
 

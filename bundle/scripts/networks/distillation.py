@@ -38,7 +38,8 @@ class DistillationNetwork(nn.Module):
     Attributes:
         strides: those that both have, whose maps are compared.
         heads: adapters and classifier.
-        encoder, encoder_weights_report: the student's, for parameter groups.
+        encoder: the student's, for parameter groups.
+        encoder_weights_report: the student's, with the teacher's as ``teacher``.
 
     Shape:
         input (B, 3, H, W) in 0..1, H and W multiples of 32; output Matched.
@@ -72,7 +73,7 @@ class DistillationNetwork(nn.Module):
 
     @property
     def encoder_weights_report(self) -> dict[str, Any]:
-        return self.student.encoder_weights_report
+        return {**self.student.encoder_weights_report, "teacher": self.teacher.weights_report}
 
     def forward(self, image: Tensor) -> Matched:
         """Maps and logits of both."""

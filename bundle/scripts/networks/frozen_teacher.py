@@ -37,7 +37,7 @@ class FrozenTeacher(nn.Module):
 
     Attributes:
         encoder: a TimmEncoder. classes: of the classifier, 0 without.
-        weights_report: ``requested``, ``used``, ``substituted``, ``message``.
+        weights_report: as EncoderStart.report.
 
     Raises:
         ValueError: unknown backbone; ``none`` or ``auto``, which may be random numbers; a classifier of an architecture

@@ -14,6 +14,8 @@ import timm
 from timm.models import adapt_input_conv
 from torch import Tensor
 
+from scripts.io.provenance import file_sha256
+
 from .checkpoints import CheckpointError, find_state, read_file
 from .encoders import SAME_PADDED_BACKBONES, TimmEncoder
 from .pretrained import fetch_pretrained
@@ -33,7 +35,8 @@ class EncoderStart:
     """What the encoder started from.
 
     Attributes:
-        report: ``requested``, ``used``, ``substituted``, ``message``; goes to environment.json and the report.
+        report: ``requested``, ``used``, ``substituted``, ``message``, and ``sha256`` where it is a file; it goes to
+            environment.json and the report.
         mean: input mean of these weights, one for each channel, for input in 0..1.
         std: input standard deviation of these weights.
     """
@@ -78,6 +81,8 @@ def start_encoder(encoder: TimmEncoder, backbone: str, requested: str, in_channe
     else:
         logger.info(message)
     report = {"requested": requested, "used": used, "substituted": substituted, "message": message}
+    if used == requested:  # a file
+        report["sha256"] = file_sha256(requested)
     return EncoderStart(report, _repeat(mean, in_channels), _repeat(std, in_channels))
 
 
