@@ -50,6 +50,6 @@ def listing(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]], setting: S
             state = "time unknown" if seconds is None else f"about {seconds / 60:.0f} min"
         share = f"{cell.label_fraction:.0%}"
         lines.append(
-            f"{cell.data:<15}{share:>5}  {cell.method:<19}{cell.network:<23}{cell.start:<9} seed {cell.seed}  {state}"
+            f"{cell.data:<15}{share:>5}  {cell.method:<19}{cell.network:<31}{cell.start:<9} seed {cell.seed}  {state}"
         )
     return "\n".join([*lines, f"{setting.preset}: {time_left(waiting, rows, setting, parallel)}"])
