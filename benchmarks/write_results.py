@@ -202,6 +202,7 @@ TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "tiled contrast": ("tiled_contrast.csv", plain),
     "severity grades": ("severity_grade.csv", severity_grades),
     "severity pairs": ("severity_grade.csv", severity_pairs),
+    "severity grades 192": ("severity_grade_192.csv", severity_grades),
     "severity alpha": ("severity_alpha.csv", severity_alpha),
     "severity segmentation": ("severity_segment.csv", severity_segmentation),
     **{
