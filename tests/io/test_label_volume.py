@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
 
 import nibabel as nib
@@ -42,6 +43,17 @@ def test_nifti(tmp_path: Path, suffix: str, kind: type, high: int) -> None:
         found = read_mask(f"{path}#{index}")
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, TRUTH[index])
+
+
+def test_a_forked_worker_leaves_the_unpacked_file_to_its_parent(tmp_path: Path) -> None:
+    """As workers of a data loader do, that are forked while the parent has the volume open."""
+    path = write_nifti(tmp_path / "a.nii.gz", ARRAY)
+    read_mask(f"{path}#0")
+    worker = multiprocessing.get_context("fork").Process(target=read_mask, args=(f"{path}#1",))
+    worker.start()
+    worker.join(60)
+    assert worker.exitcode == 0
+    np.testing.assert_array_equal(read_mask(f"{path}#2"), TRUTH[2])
 
 
 @pytest.mark.parametrize(

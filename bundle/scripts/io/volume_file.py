@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import tempfile
+import weakref
 import zlib
 from pathlib import Path
 
@@ -41,9 +43,10 @@ class NiftiFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._unpacked = _unpack(path) if path.name.lower().endswith(".gz") else None
+        unpacked = _unpack(path) if path.name.lower().endswith(".gz") else None
+        self._let_go = weakref.finalize(self, _remove, unpacked, os.getpid()) if unpacked else None
         try:
-            self._open(path, path if self._unpacked is None else Path(self._unpacked.name))
+            self._open(path, unpacked or path)
         except BaseException:
             self.close()
             raise
@@ -67,8 +70,8 @@ class NiftiFile:
 
     def close(self) -> None:
         """Let the file go."""
-        if self._unpacked is not None:
-            self._unpacked.close()
+        if self._let_go is not None:
+            self._let_go()
 
 
 def read_nrrd(path: Path) -> tuple[NDArray, int]:
@@ -96,19 +99,25 @@ def read_nrrd(path: Path) -> tuple[NDArray, int]:
     return itk.array_from_image(reader.GetOutput()), components
 
 
-def _unpack(path: Path) -> tempfile._TemporaryFileWrapper:
+def _unpack(path: Path) -> Path:
     """Unpack .nii.gz into a temporary file: slices of a packed one are read by unpacking from its start each time."""
-    target = tempfile.NamedTemporaryFile(suffix=".nii")
+    handle, name = tempfile.mkstemp(suffix=".nii")
+    target = Path(name)
     try:
-        with gzip.open(path) as packed:
-            shutil.copyfileobj(packed, target, 1 << 20)
-        target.flush()
+        with open(handle, "wb") as file, gzip.open(path) as packed:
+            shutil.copyfileobj(packed, file, 1 << 20)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        target.close()
+        target.unlink()
         raise MediaError(
             f"{path}: truncated, damaged or not packed by gzip ({error}); copy it again from its source"
         ) from error
     except BaseException:
-        target.close()
+        target.unlink()
         raise
     return target
+
+
+def _remove(file: Path, process: int) -> None:
+    """Remove the unpacked file, unless this is a forked worker that lets go what its parent still reads."""
+    if os.getpid() == process:
+        file.unlink(missing_ok=True)
