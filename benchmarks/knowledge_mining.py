@@ -167,15 +167,14 @@ def run_rounds(args: argparse.Namespace, segmenter: str, fraction: float, seed: 
         note(rows, row_of(start, student), path)
     for round_ in range(1, args.rounds + 1 if segmenter != "none" else 1):
         mined = None if segmenter == CONTROL else run_mine(args, segmenter, round_, fraction, seed, student)
-        found = against_truth(mined, args.data) if mined else None
-        if found and not found["pseudo_labels"]:
-            print(f"{segmenter}, {100 * fraction:g}%, seed {seed}, round {round_}: nothing mined, {found['decisions']}")
+        if mined and not json.loads((mined / "mining.json").read_text())["pseudo_labels"]:
+            print(f"{segmenter}, {100 * fraction:g}%, seed {seed}, round {round_}: nothing mined, see {mined}")
             return
         name = f"mining_{args.name}_{segmenter}_{fraction:g}_seed{seed}_fine_tune{round_}"
         student = run_fine_tune(args, name, seed, student, mined, fraction)
         key = key_of(args, segmenter, fraction, seed, round_)
         if not is_there(rows, key):
-            note(rows, row_of(key, student, found), path)
+            note(rows, row_of(key, student, against_truth(mined, args.data) if mined else None), path)
         if not best_validation(student) > best:
             return
         best = best_validation(student)

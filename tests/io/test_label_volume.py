@@ -15,6 +15,7 @@ from monai.transforms import LoadImaged
 from scripts.io.errors import MediaError
 from scripts.io.label_volume import LabelVolume
 from scripts.io.mask_reader import MaskReader, read_mask
+from scripts.io.media import close_media
 
 # 3 frames of 2 rows and 4 columns, none a mirror of another
 TRUTH = np.array(
@@ -45,8 +46,12 @@ def test_nifti(tmp_path: Path, suffix: str, kind: type, high: int) -> None:
         np.testing.assert_array_equal(found, TRUTH[index])
 
 
-def test_a_forked_worker_leaves_the_unpacked_file_to_its_parent(tmp_path: Path) -> None:
+def test_a_forked_worker_removes_its_own_unpacked_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As workers of a data loader do, that are forked while the parent has the volume open."""
+    unpacked = tmp_path / "tmp"
+    unpacked.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(unpacked))
+    close_media()
     path = write_nifti(tmp_path / "a.nii.gz", ARRAY)
     read_mask(f"{path}#0")
     worker = multiprocessing.get_context("fork").Process(target=read_mask, args=(f"{path}#1",))
@@ -54,6 +59,9 @@ def test_a_forked_worker_leaves_the_unpacked_file_to_its_parent(tmp_path: Path) 
     worker.join(60)
     assert worker.exitcode == 0
     np.testing.assert_array_equal(read_mask(f"{path}#2"), TRUTH[2])
+    assert len(list(unpacked.iterdir())) == 1
+    close_media()
+    assert not list(unpacked.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import os
 import shutil
 import tempfile
-import weakref
 import zlib
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import nibabel as nib
@@ -44,7 +43,8 @@ class NiftiFile:
 
     def __init__(self, path: Path) -> None:
         unpacked = _unpack(path) if path.name.lower().endswith(".gz") else None
-        self._let_go = weakref.finalize(self, _remove, unpacked, os.getpid()) if unpacked else None
+        # multiprocessing's, not weakref's: at the end of a worker too, and never by a forked worker for its parent.
+        self._let_go = Finalize(self, _remove, (unpacked,), exitpriority=0) if unpacked else None
         try:
             self._open(path, unpacked or path)
         except BaseException:
@@ -117,7 +117,5 @@ def _unpack(path: Path) -> Path:
     return target
 
 
-def _remove(file: Path, process: int) -> None:
-    """Remove the unpacked file, unless this is a forked worker that lets go what its parent still reads."""
-    if os.getpid() == process:
-        file.unlink(missing_ok=True)
+def _remove(file: Path) -> None:
+    file.unlink(missing_ok=True)
