@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle_run import ROOT, figures_of, is_there, kept_rows, machine_of, pairs, run_bundle, training_seconds, write
+from mining_tables import CONTROL
 
 sys.path.insert(0, str(ROOT / "bundle"))
 from scripts.engines.frame_quality import pairwise_agreement
@@ -32,7 +33,6 @@ from scripts.io.mask_reader import UNKNOWN, read_mask
 
 MINED = ("frames", "pseudo_labels", "student_dice", "student_dice_of_kept", "mined_dice", "mean_weight", "decisions")
 LAYERS = {"train": ("train", "train_supervised"), "mine": ("inference", "mine_pseudo_labels")}
-CONTROL = "labels"  # in the place of a segmenter: nothing is mined
 
 
 def run_train(args: argparse.Namespace, fraction: float, seed: int) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -135,17 +134,11 @@ def test_a_real_cell_is_run_once(tiny_dataset: Path, tmp_path: Path, monkeypatch
     assert tiny("supervised", "lite", tmp_path, tmp_path / "work") == made
 
 
-def test_a_run_that_fails_is_an_error_and_leaves_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Python that fails at once, since starting the bundle takes half a minute."""
-    python = tmp_path / "python"
-    python.write_text('#!/bin/sh\necho "refused: $*"\nexit 2\n')
-    python.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(python))
+def test_a_run_that_fails_is_an_error_and_leaves_its_log(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         run_bundle(tmp_path, "wrong", ["train"], {"max_epoch": 1}, "report.html")
     (log,) = tmp_path.glob("wrong_*.log")
-    text = log.read_text()
-    assert text.startswith("refused: -m monai.bundle run --config_file") and "--max_epoch 1 --output_dir" in text
+    assert "did you mean --max_epochs?" in log.read_text()
 
 
 def test_rows_are_plain_csv(setting: Setting, ran: list[Cell], tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class NiftiFile:
     def __init__(self, path: Path) -> None:
         unpacked = _unpack(path) if path.name.lower().endswith(".gz") else None
         # multiprocessing's, not weakref's: at the end of a worker too, and never by a forked worker for its parent.
-        self._let_go = Finalize(self, _remove, (unpacked,), exitpriority=0) if unpacked else None
+        self._let_go = Finalize(self, unpacked.unlink, (True,), exitpriority=0) if unpacked else None
         try:
             self._open(path, unpacked or path)
         except BaseException:
@@ -115,7 +115,3 @@ def _unpack(path: Path) -> Path:
         target.unlink()
         raise
     return target
-
-
-def _remove(file: Path) -> None:
-    file.unlink(missing_ok=True)
