@@ -6,7 +6,8 @@
 
 Segmenters: grabcut, random_walker, and oracle:NOISE, which returns the true lesion under the prompt with a border
 moved by NOISE radii: the roof of what a good model could give. SAM's weights cannot be had where this was run; with
-them, give --segmenters sam --sam-weights NAME. `labels` is the control: fine-tuned as long, on the labels alone.
+them, give --segmenters sam --sam-weights NAME. Two controls mine nothing and fine-tune as long: `labels` on the share
+of labels alone, `all_labels` on all of them, which is what mining would come to that makes no error.
 
 For each share of labels one student is trained on the labels (round 0), then mined and fine-tuned with each segmenter
 while validation rises, as knowledge_mining.json does; and one is trained on all labels. Finished runs are kept, so that
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle_run import ROOT, figures_of, is_there, kept_rows, machine_of, pairs, run_bundle, training_seconds, write
-from mining_tables import CONTROL
+from mining_tables import CONTROL, ROOF
 
 sys.path.insert(0, str(ROOT / "bundle"))
 from scripts.engines.frame_quality import pairwise_agreement
@@ -76,7 +77,7 @@ def run_mine(args: argparse.Namespace, segmenter: str, round_: int, fraction: fl
 def run_fine_tune(
     args: argparse.Namespace, name: str, seed: int, student: Path, mined: Path | None, fraction: float
 ) -> Path:
-    """The student trained further: on labels and pseudo-labels, or, where nothing is mined, on its labels alone."""
+    """The student trained further: on labels and pseudo-labels, or, where nothing is mined, on the labels."""
     if mined:
         layers, data = ("train", "pseudo_labels"), {"dataset_dir": (mined / "pseudo_labels.json").resolve()}
     else:
@@ -166,12 +167,15 @@ def run_rounds(args: argparse.Namespace, segmenter: str, fraction: float, seed: 
     if not is_there(rows, start):
         note(rows, row_of(start, student), path)
     for round_ in range(1, args.rounds + 1 if segmenter != "none" else 1):
-        mined = None if segmenter == CONTROL else run_mine(args, segmenter, round_, fraction, seed, student)
+        if segmenter in (CONTROL, ROOF):
+            mined = None
+        else:
+            mined = run_mine(args, segmenter, round_, fraction, seed, student)
         if mined and not json.loads((mined / "mining.json").read_text())["pseudo_labels"]:
             print(f"{segmenter}, {100 * fraction:g}%, seed {seed}, round {round_}: nothing mined, see {mined}")
             return
         name = f"mining_{args.name}_{segmenter}_{fraction:g}_seed{seed}_fine_tune{round_}"
-        student = run_fine_tune(args, name, seed, student, mined, fraction)
+        student = run_fine_tune(args, name, seed, student, mined, 1.0 if segmenter == ROOF else fraction)
         key = key_of(args, segmenter, fraction, seed, round_)
         if not is_there(rows, key):
             note(rows, row_of(key, student, against_truth(mined, args.data) if mined else None), path)
@@ -197,7 +201,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="encoder weights; left out = random start")
     parser.add_argument("--sam-weights", default="", help="folder or hub name")
     parser.add_argument("--configs", nargs="*", default=[], help="layers of all runs, such as unet_plus_plus")
-    parser.add_argument("--segmenters", nargs="+", default=[CONTROL, "grabcut", "random_walker", "oracle:0.05"])
+    parser.add_argument("--segmenters", nargs="+", default=[CONTROL, ROOF, "grabcut", "random_walker", "oracle:0.05"])
     parser.add_argument("--fractions", nargs="+", type=float, default=[0.1, 0.5, 0.75])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of split, label subset and weights")
     parser.add_argument("--rounds", type=int, default=2, help="at most")

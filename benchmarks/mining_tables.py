@@ -13,13 +13,14 @@ ROUND = {
     "test_dice": "test Dice",
     "test_iou": "test IoU",
 }
-CONTROL = "labels"  # in the place of a segmenter: nothing is mined
-HEADS = {CONTROL: "labels alone, fine-tuned as long"}
+#: in the place of a segmenter: nothing is mined
+CONTROL, ROOF = "labels", "all_labels"
+HEADS = {CONTROL: "labels alone, fine-tuned as long", ROOF: "all labels, fine-tuned as long"}
 
 
 def mining_rounds(rows: Rows) -> str:
     """Each round: Dice of pseudo-labels with the hidden truth, and Dice of the network; mean and sd over seeds."""
-    body = []
+    rows, body = named(rows), []
     for key in dict.fromkeys((row["label_fraction"], row["segmenter"], row["round"]) for row in rows):
         own = [row for row in rows if (row["label_fraction"], row["segmenter"], row["round"]) == key]
         fraction, segmenter, number = key
@@ -35,6 +36,7 @@ def mining_rounds(rows: Rows) -> str:
 
 def mining_summary(rows: Rows) -> str:
     """Test Dice with the labels alone, after mining (the round that is best on validation), and with all labels."""
+    rows = named(rows)
     segmenters = [name for name in dict.fromkeys(row["segmenter"] for row in rows) if name != "none"]
     full = [row["test_dice"] for row in rows if float(row["label_fraction"]) == 1]
     body = []
@@ -52,3 +54,11 @@ def mining_summary(rows: Rows) -> str:
     return markdown(
         ["labels", "labels alone", *(HEADS.get(name, f"+ {name}") for name in segmenters), "100% of the labels"], body
     )
+
+
+def named(rows: Rows) -> Rows:
+    """The rows, with what was changed in the mining behind the segmenter's name."""
+    return [
+        {**row, "segmenter": " ".join([row["segmenter"], *row["mine_settings"].replace("rules::", "").split()])}
+        for row in rows
+    ]

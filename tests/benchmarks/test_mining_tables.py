@@ -10,6 +10,7 @@ MINED = {"frames": "8", "pseudo_labels": "6", "student_dice": "0.5", "student_di
 def row(segmenter: str, number: int, val: float, test: float, fraction: str = "0.1", **mined: str) -> dict[str, str]:
     """A row of seed 0."""
     setting = {"segmenter": segmenter, "round": str(number), "label_fraction": fraction, "seed": "0"}
+    setting["mine_settings"] = ""
     figures = {"val_dice": str(val), "test_dice": str(test), "test_iou": str(test)}
     return setting | dict.fromkeys(MINED, "") | mined | figures
 
@@ -35,3 +36,10 @@ def test_rounds_say_what_was_mined() -> None:
     lines = mining_rounds(ROWS).splitlines()
     assert lines[5] == "| 10% | grabcut | 1 | 1 | 6 of 8 | 0.500 | 0.600 | 0.700 | 0.700 | 0.600 | 0.600 |"
     assert lines[4] == "| 10% | labels | 1 | 1 | – | – | – | – | 0.650 | 0.550 | 0.550 |"
+
+
+def test_other_rules_are_a_segmenter_of_their_own() -> None:
+    other = row("grabcut", 1, 0.8, 0.7, **MINED, mine_settings="rules::agreement=0.2 rules::expected_iou=0.3")
+    lines = mining_summary([*ROWS, other]).splitlines()
+    assert lines[0].endswith("| + oracle:0.05 | + grabcut agreement=0.2 expected_iou=0.3 | 100% of the labels |")
+    assert lines[2] == "| 10% | 0.500 | 0.550 | 0.600 | 0.500 | 0.700 | 0.800 |"
