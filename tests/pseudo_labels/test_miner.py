@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from scripts.pseudo_labels import MiningRules, PromptableSegmenter, PromptBuilder, Proposals, PseudoLabelMiner
+from scripts.pseudo_labels.graph_cut import GrabCutSegmenter
 from scripts.pseudo_labels.miner import COVERS_ALL, DOUBTED, HEALTHY, MINED, MIXED, PARTIAL, REJECTED, STUDENT, UNSURE
 
 PICTURE = np.zeros((40, 60, 3), np.uint8)
@@ -67,8 +68,8 @@ def test_what_both_see_is_mined_with_the_dice_to_be_expected() -> None:
         (0.88, 0.95, LEFT, True),
         (0.87, 0.95, LEFT, False),
         (0.88, 0.94, LEFT, False),
-        (0.99, 0.99, box_mask((10, 30), (5, 15)), True),  # IoU .5
-        (0.99, 0.99, box_mask((10, 30), (5, 14)), False),
+        (0.99, 0.99, box_mask((10, 30), (5, 9)), True),  # IoU .2
+        (0.99, 0.99, box_mask((10, 30), (5, 8)), False),
     ],
 )
 def test_each_rule_can_reject(quality: float, stability: float, mask: NDArray[np.bool_], taken: bool) -> None:
@@ -104,11 +105,11 @@ def expected(inside: float, size: int, outside: float) -> float:
 def test_a_mask_that_the_student_doubts_is_dropped() -> None:
     refined = box_mask((10, 30), (10, 30))  # IoU .6 with what the student sees
     probability = student((LEFT, 0.6), background=0.0)
-    found = PseudoLabelMiner(Given([refined], 0.99)).mine(PICTURE, probability)
-    assert found.expected_iou == pytest.approx(expected(300 * 0.6, 400, 100 * 0.6)) and found.expected_iou < 0.6
+    strict = PseudoLabelMiner(Given([refined], 0.99), rules=MiningRules(expected_iou=0.4))
+    found = strict.mine(PICTURE, probability)
+    assert found.expected_iou == pytest.approx(expected(300 * 0.6, 400, 100 * 0.6)) and found.expected_iou < 0.4
     assert found.decision == DOUBTED and found.mask is None and found.weight == 0
-    lenient = PseudoLabelMiner(Given([refined], 0.99), rules=MiningRules(expected_iou=0.3))
-    assert lenient.mine(PICTURE, probability).decision == MINED
+    assert PseudoLabelMiner(Given([refined], 0.99)).mine(PICTURE, probability).decision == MINED, "its own is .3"
 
 
 def test_a_doubtful_lesion_is_unknown_and_the_others_are_taken() -> None:
@@ -188,5 +189,10 @@ def test_options_that_make_no_sense() -> None:
         MiningRules(agreement=1.2)
     with pytest.raises(ValueError, match="passes is 3"):
         PseudoLabelMiner(Given([LEFT]), passes=3)
+
+
+def test_rules_that_are_not_given_are_the_segmenters_own() -> None:
     rules = PseudoLabelMiner(Given([LEFT]), rules=MiningRules(stability=0.5)).rules
-    assert (rules.predicted_iou, rules.stability) == (0.88, 0.5), "what is not given is the segmenter's own"
+    assert (rules.predicted_iou, rules.stability, rules.agreement, rules.expected_iou) == (0.88, 0.5, 0.2, 0.3)
+    rules = PseudoLabelMiner(GrabCutSegmenter(), rules=MiningRules(agreement=0.0)).rules
+    assert (rules.predicted_iou, rules.stability, rules.agreement, rules.expected_iou) == (0.8, 0.0, 0.0, 0.6)

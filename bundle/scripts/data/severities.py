@@ -21,8 +21,8 @@ FOLDERS = ("images", "unlabeled", "unlabelled")  # of a dataset folder; a table 
 HEALTHY = 0.0
 Needs = Literal["order", "grades", "pictures"]
 _GIVE = (
-    f"give each picture a `severity` in the datalist, or a row in {TABLE} (columns file, severity, and group or "
-    "patient), 0 = healthy"
+    f"give each picture a `severity` in the datalist, or a row in {TABLE} or the --severity_table (columns file, "
+    "severity, and group or patient), 0 = healthy"
 )
 
 

@@ -33,6 +33,8 @@ class ClassicalSegmenter(PromptableSegmenter):
     """A segmenter that was trained on nothing and works on a picture whose longer side has at most ``side`` pixels."""
 
     trusted_stability = 0.0
+    trusted_agreement = 0.5
+    trusted_expected_iou = 0.6
     passes = 1
     side: int
 

@@ -30,10 +30,12 @@ class MiningRules:
     Attributes:
         predicted_iou: least estimate by the segmenter of its own mask; None = its trusted_iou (SAM: 0.88).
         stability: least stability score; None = its trusted_stability (SAM: 0.95).
-        agreement: least IoU of the segmenter's mask with the student's component.
+        agreement: least IoU of the segmenter's mask with the student's component; None = its trusted_agreement (SAM:
+            0.2, without weights: 0.5).
         student_confidence: mean max(p, 1 - p) of the student in the component's box from which its own mask is taken
             where the segmenter's is not; 1 = never.
-        expected_iou: least IoU of the picture's mask with the truth that the student's probabilities let expect.
+        expected_iou: least IoU of the picture's mask with the truth that the student's probabilities let expect; None =
+            its trusted_expected_iou (SAM: 0.3, without weights: 0.6).
         healthy_probability: a picture without component is taken as healthy when no pixel is above it; 0 = never.
         largest_share: pictures of which more would be lesion are dropped.
         partial: a picture with a mask for some of its lesions is taken, and the boxes of the others are unknown; False
@@ -42,9 +44,9 @@ class MiningRules:
 
     predicted_iou: float | None = None
     stability: float | None = None
-    agreement: float = 0.5
+    agreement: float | None = None
     student_confidence: float = 0.95
-    expected_iou: float = 0.6
+    expected_iou: float | None = None
     healthy_probability: float = 0.05
     largest_share: float = 0.9
     partial: bool = True
@@ -56,7 +58,12 @@ class MiningRules:
 
     def for_segmenter(self, segmenter: PromptableSegmenter) -> MiningRules:
         """The rules with the segmenter's own numbers in the place of None."""
-        own = {"predicted_iou": segmenter.trusted_iou, "stability": segmenter.trusted_stability}
+        own = {
+            "predicted_iou": segmenter.trusted_iou,
+            "stability": segmenter.trusted_stability,
+            "agreement": segmenter.trusted_agreement,
+            "expected_iou": segmenter.trusted_expected_iou,
+        }
         return replace(self, **{name: value for name, value in own.items() if getattr(self, name) is None})
 
 

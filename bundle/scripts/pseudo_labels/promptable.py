@@ -44,6 +44,10 @@ class PromptableSegmenter(ABC):
     #: predicted IoU and stability from which its masks are taken; SAM's own in its automatic mode
     trusted_iou: float = 0.88
     trusted_stability: float = 0.95
+    #: IoU with the student's component, and IoU that the student lets expect, from which its masks are taken: low, as a
+    #: model that judges itself may contradict the student, and what only the student's own view passes teaches little
+    trusted_agreement: float = 0.2
+    trusted_expected_iou: float = 0.3
     #: whether it gains by being asked again with its own answer
     passes: int = 2
 
