@@ -141,7 +141,7 @@ def key_of(args: argparse.Namespace, segmenter: str, fraction: float, seed: int,
         "seed": seed,
         "round": round_,
         "settings": " ".join(args.set),
-        "mine_settings": " ".join(args.mine_set),
+        "mine_settings": "" if segmenter in ("none", CONTROL, ROOF) else " ".join(args.mine_set),
         "fine_tune_settings": " ".join(args.fine_tune_set),
     }
 
