@@ -78,7 +78,7 @@ def of_group(rows: Rows, group: str) -> str:
 
 
 def of_reaches(rows: Rows) -> str:
-    """Each reach of issue 8 with what was measured, for each preset that has rows."""
+    """Each bar with what was measured, for each preset that has rows."""
     body = []
     for preset in dict.fromkeys(row["preset"] for row in rows) or ("cpu",):
         for one in reaches(rows, preset):
