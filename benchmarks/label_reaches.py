@@ -1,4 +1,4 @@
-"""The bars of the label-efficiency grid against the measured rows: value, bar, met or missed or unmeasured, and the rows used."""
+"""The bars of the label-efficiency grid: value, bar, met or missed or unmeasured, and the rows used."""
 
 from __future__ import annotations
 
