@@ -192,4 +192,5 @@ def _tile(picture: NDArray[np.uint8], label: MinedLabel, file: str) -> tuple[Ima
     student = small(label.student, Image.Resampling.NEAREST)
     mask = np.zeros_like(student) if label.mask is None else small(label.mask, Image.Resampling.NEAREST)
     drawn = draw_overlay(small(picture, Image.Resampling.BOX), mask, student)
-    return Image.fromarray(drawn), None, f"{file}\n{label.decision}, weight {label.weight:.2f}"
+    weight = f", weight {label.weight:.2f}" if label.mask is not None else ""
+    return Image.fromarray(drawn), None, f"{file}\n{label.decision}{weight}"
