@@ -21,7 +21,9 @@ HEADS = {CONTROL: "labels alone, fine-tuned as long", ROOF: "all labels, fine-tu
 def mining_rounds(rows: Rows) -> str:
     """Each round: Dice of pseudo-labels with the hidden truth, and Dice of the network; mean and sd over seeds."""
     rows, body = named(rows), []
-    for key in dict.fromkeys((row["label_fraction"], row["segmenter"], row["round"]) for row in rows):
+    segmenters = list(dict.fromkeys(row["segmenter"] for row in rows))
+    keys = {(row["label_fraction"], row["segmenter"], row["round"]) for row in rows}
+    for key in sorted(keys, key=lambda key: (float(key[0]), segmenters.index(key[1]), int(key[2]))):
         own = [row for row in rows if (row["label_fraction"], row["segmenter"], row["round"]) == key]
         fraction, segmenter, number = key
         frames = next((row["frames"] for row in own), "")

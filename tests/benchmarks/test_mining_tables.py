@@ -34,8 +34,17 @@ def test_the_round_is_chosen_on_validation() -> None:
 
 def test_rounds_say_what_was_mined() -> None:
     lines = mining_rounds(ROWS).splitlines()
-    assert lines[5] == "| 10% | grabcut | 1 | 1 | 6 of 8 | 0.500 | 0.600 | 0.700 | 0.700 | 0.600 | 0.600 |"
-    assert lines[4] == "| 10% | labels | 1 | 1 | – | – | – | – | 0.650 | 0.550 | 0.550 |"
+    assert lines[4] == "| 10% | grabcut | 1 | 1 | 6 of 8 | 0.500 | 0.600 | 0.700 | 0.700 | 0.600 | 0.600 |"
+    assert lines[3] == "| 10% | labels | 1 | 1 | – | – | – | – | 0.650 | 0.550 | 0.550 |"
+
+
+def test_rounds_of_a_share_and_a_segmenter_stand_together() -> None:
+    late = row("labels", 2, 0.6, 0.5)
+    cells = [line.split(" | ") for line in mining_rounds([*ROWS, late]).splitlines()[2:]]
+    assert [(cell[0].strip("| "), cell[1], cell[2]) for cell in cells] == [
+        *(("10%", "none", "0"), ("10%", "labels", "1"), ("10%", "labels", "2"), ("10%", "grabcut", "1")),
+        *(("10%", "grabcut", "2"), ("10%", "oracle:0.05", "1"), ("100%", "none", "0")),
+    ]
 
 
 def test_other_rules_are_a_segmenter_of_their_own() -> None:
