@@ -49,8 +49,8 @@ def mining_summary(rows: Rows) -> str:
         for segmenter in segmenters:
             kept = []
             for seed, first in start.items():
-                after = [row for row in own if (row["segmenter"], row["seed"]) == (segmenter, seed)]
-                kept.append(max([first, *after], key=lambda row: float(row["val_dice"])))
+                if after := [row for row in own if (row["segmenter"], row["seed"]) == (segmenter, seed)]:
+                    kept.append(max([first, *after], key=lambda row: float(row["val_dice"])))
             cells.append(mean_and_spread([row["test_dice"] for row in kept]))
         body.append([f"{fraction:.0%}", *cells, mean_and_spread(full)])
     return markdown(

@@ -38,6 +38,11 @@ def test_rounds_say_what_was_mined() -> None:
     assert lines[3] == "| 10% | labels | 1 | 1 | – | – | – | – | 0.650 | 0.550 | 0.550 |"
 
 
+def test_what_was_not_run_for_a_share_is_not_shown() -> None:
+    lines = mining_summary([*ROWS, row("none", 0, 0.7, 0.65, "0.5"), row("labels", 1, 0.6, 0.7, "0.5")]).splitlines()
+    assert lines[3] == "| 50% | 0.650 | 0.650 | – | – | 0.800 |"
+
+
 def test_rounds_of_a_share_and_a_segmenter_stand_together() -> None:
     late = row("labels", 2, 0.6, 0.5)
     cells = [line.split(" | ") for line in mining_rounds([*ROWS, late]).splitlines()[2:]]
