@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle_run import ROOT, figures_of, is_there, kept_rows, machine_of, pairs, run_bundle, training_seconds, write
-from mining_tables import CONTROL, ROOF
+from mining_tables import CONTROL, NOT_MINED, ROOF
 
 sys.path.insert(0, str(ROOT / "bundle"))
 from scripts.engines.frame_quality import pairwise_agreement
@@ -141,7 +141,7 @@ def key_of(args: argparse.Namespace, segmenter: str, fraction: float, seed: int,
         "seed": seed,
         "round": round_,
         "settings": " ".join(args.set),
-        "mine_settings": "" if segmenter in ("none", CONTROL, ROOF) else " ".join(args.mine_set),
+        "mine_settings": "" if segmenter in NOT_MINED else " ".join(args.mine_set),
         "fine_tune_settings": " ".join(args.fine_tune_set),
     }
 
@@ -167,10 +167,7 @@ def run_rounds(args: argparse.Namespace, segmenter: str, fraction: float, seed: 
     if not is_there(rows, start):
         note(rows, row_of(start, student), path)
     for round_ in range(1, args.rounds + 1 if segmenter != "none" else 1):
-        if segmenter in (CONTROL, ROOF):
-            mined = None
-        else:
-            mined = run_mine(args, segmenter, round_, fraction, seed, student)
+        mined = None if segmenter in NOT_MINED else run_mine(args, segmenter, round_, fraction, seed, student)
         if mined and not json.loads((mined / "mining.json").read_text())["pseudo_labels"]:
             print(f"{segmenter}, {100 * fraction:g}%, seed {seed}, round {round_}: nothing mined, see {mined}")
             return

@@ -15,6 +15,7 @@ ROUND = {
 }
 #: in the place of a segmenter: nothing is mined
 CONTROL, ROOF = "labels", "all_labels"
+NOT_MINED = ("none", CONTROL, ROOF)
 HEADS = {CONTROL: "labels alone, fine-tuned as long", ROOF: "all labels, fine-tuned as long"}
 
 
