@@ -119,11 +119,14 @@ def close_media() -> None:
 
 
 _local = threading.local()
+# Never closed here: their decoders wait for threads that exist in the parent alone.
+_inherited: list[threading.local] = []
 
 
 def _forget() -> None:
     """A forked process shares the parent's file positions: it must open its own."""
     global _local
+    _inherited.append(_local)
     _local = threading.local()
 
 
