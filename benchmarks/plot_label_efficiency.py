@@ -35,7 +35,7 @@ def figure_files(preset: str, folder: Path = FIGURES) -> list[Path]:
 
 
 def draw(rows: Rows, preset: str, folder: Path = FIGURES) -> list[Path]:
-    """Draw what there are rows for, without overrides of the call; returns the pictures written."""
+    """Draw what can be compared by the rows without overrides of the call; returns the pictures written."""
     rows = [row for row in rows if row["preset"] == preset and not row["settings"]]
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -65,7 +65,8 @@ def draw_curves(rows: Rows) -> plt.Figure | None:
     sets = [data for data in DATA if any(row["data"] == data for row in rows)]
     if not sets:
         return None
-    figure, panels = plt.subplots(1, len(sets), figsize=(4.3 * len(sets), 3.8), layout="constrained", squeeze=False)
+    size = (max(6.5, 4.3 * len(sets)), 4.0)  # below 6.5 inches the title is cut off
+    figure, panels = plt.subplots(1, len(sets), figsize=size, layout="constrained", squeeze=False)
     for axes, data in zip(panels[0], sets, strict=True):
         for number, (method, colour) in enumerate(COLOURS.items()):
             for which, style in (("best", "o-"), ("last", "s--")):
@@ -87,7 +88,7 @@ def draw_curves(rows: Rows) -> plt.Figure | None:
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside lower center", ncols=5)
+    figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside lower center", ncols=4)
     figure.suptitle(f"lite from ImageNet weights, mean ± sd over seeds; {scale_of(rows)}", fontsize=10)
     return figure
 
@@ -103,7 +104,7 @@ def draw_sizes(rows: Rows) -> plt.Figure | None:
         and row["network"] in networks
         and (row["method"], float(row["label_fraction"])) in kinds
     ]
-    if not rows:
+    if len({row["network"] for row in rows}) < 2:
         return None
     figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained", sharex=True)
     for axes, (method, fraction) in zip(panels, kinds, strict=True):
@@ -144,7 +145,7 @@ def draw_ablation(rows: Rows) -> plt.Figure | None:
         if own:
             title = TITLES[method] if network == "lite" else f"weak_to_strong, {network.removeprefix('lite_')}"
             bars.append((title, [float(row["best_dice"]) for row in own], network, own))
-    if not bars:
+    if len(bars) < 2:
         return None
     figure, axes = plt.subplots(figsize=(7.5, 0.8 + 0.34 * len(bars)), layout="constrained")
     for place, (_, values, network, _) in enumerate(bars):

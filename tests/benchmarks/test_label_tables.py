@@ -149,6 +149,8 @@ def test_pictures_are_drawn_where_there_are_rows(tmp_path: Path) -> None:
     assert draw([], "cpu", tmp_path) == []
     rows = [row(0.7 + 0.05 * seed, method="weak_to_strong", seed=seed) for seed in range(2)]
     curves, sizes, ablation = figure_files("cpu", tmp_path)
+    assert draw(rows, "cpu", tmp_path) == [curves]  # one network, one method: nothing to compare
+    rows += [row(0.6, method="supervised"), row(0.5, method="weak_to_strong", network="published", start="random")]
     assert draw(rows, "cpu", tmp_path) == [curves, sizes, ablation]
     assert draw(rows, "gpu", tmp_path) == []
     assert draw([row(0.7, data="wce_bleeding")], "cpu", tmp_path / "other") == [tmp_path / "other" / curves.name]
