@@ -7,7 +7,8 @@
 Segmenters: grabcut, random_walker, and oracle:NOISE, which returns the true lesion under the prompt with a border
 moved by NOISE radii: the roof of what a good model could give. SAM's weights cannot be had where this was run; with
 them, give --segmenters sam --sam-weights NAME. Two controls mine nothing and fine-tune as long: `labels` on the share
-of labels alone, `all_labels` on all of them, which is what mining would come to that makes no error.
+of labels alone, `all_labels` on all of them, which is what mining would come to that makes no error. A third one takes
+the student's own masks, whatever the segmenter says: --mine-set rules::agreement=1 rules::student_confidence=0.
 
 For each share of labels one student is trained on the labels (round 0), then mined and fine-tuned with each segmenter
 while validation rises, as knowledge_mining.json does; and one is trained on all labels. Finished runs are kept, so that

@@ -16,7 +16,13 @@ ROUND = {
 #: in the place of a segmenter: nothing is mined
 CONTROL, ROOF = "labels", "all_labels"
 NOT_MINED = ("none", CONTROL, ROOF)
-HEADS = {CONTROL: "labels alone, fine-tuned as long", ROOF: "all labels, fine-tuned as long"}
+#: settings of the mining by which no segmenter's mask is ever taken, and the name that the tables give to it
+OWN_SETTINGS, OWN = "rules::agreement=1 rules::student_confidence=0", "own masks"
+HEADS = {
+    CONTROL: "labels alone, fine-tuned as long",
+    ROOF: "all labels, fine-tuned as long",
+    OWN: "+ the student's own masks",
+}
 
 
 def mining_rounds(rows: Rows) -> str:
@@ -60,8 +66,11 @@ def mining_summary(rows: Rows) -> str:
 
 
 def named(rows: Rows) -> Rows:
-    """The rows, with what was changed in the mining behind the segmenter's name."""
-    return [
-        {**row, "segmenter": " ".join([row["segmenter"], *row["mine_settings"].replace("rules::", "").split()])}
-        for row in rows
-    ]
+    """The rows, with what was changed in the mining behind the segmenter's name, or OWN in its place."""
+    return [{**row, "segmenter": _name(row["segmenter"], row["mine_settings"])} for row in rows]
+
+
+def _name(segmenter: str, settings: str) -> str:
+    if settings == OWN_SETTINGS:
+        return OWN
+    return " ".join([segmenter, *settings.replace("rules::", "").split()])

@@ -57,3 +57,9 @@ def test_other_rules_are_a_segmenter_of_their_own() -> None:
     lines = mining_summary([*ROWS, other]).splitlines()
     assert lines[0].endswith("| + oracle:0.05 | + grabcut agreement=0.2 expected_iou=0.3 | 100% of the labels |")
     assert lines[2] == "| 10% | 0.500 | 0.550 | 0.600 | 0.500 | 0.700 | 0.800 |"
+
+
+def test_the_students_own_masks_are_named_so() -> None:
+    own = row("grabcut", 1, 0.8, 0.7, **MINED, mine_settings="rules::agreement=1 rules::student_confidence=0")
+    assert "| + the student's own masks |" in mining_summary([*ROWS, own]).splitlines()[0]
+    assert mining_rounds([*ROWS, own]).splitlines()[-2].startswith("| 10% | own masks | 1 |")
