@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bundle_run import ROOT, best_and_last, config_file, machine_of, run_bundle
+from bundle_run import ROOT, best_and_last, best_on_validation, config_file, machine_of, run_bundle
 from fire.parser import DefaultParseValue
 from label_axes import DATA, METHODS, NETWORKS, PRESETS, RECALLS, Method, Network, at_recall
 from label_grid import Cell
@@ -162,6 +162,7 @@ def row_of(cell: Cell, setting: Setting, run_dir: Path, others: list[Path]) -> d
         "labelled": counts["training"]["labelled"],
         "unlabelled": counts.get("unlabeled", {}).get("images", 0),
         "test_frames": counts["test"]["images"],
+        "val_dice": best_on_validation(run_dir, "val_dice"),
         **best_and_last(run_dir, FIGURES),
         "best_epoch": json.loads((run_dir / "test_metrics.json").read_text())["best"]["epoch"],
         "seconds": round(sum(_seconds(path) for path in every), 1),

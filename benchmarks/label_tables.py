@@ -10,6 +10,7 @@ from functools import partial
 from label_axes import TITLES, short_title
 from label_grid import GROUPS
 from label_reaches import reaches
+from label_tried import tried
 from plot_label_efficiency import figure_files
 from tables import Rows, markdown, mean_and_spread
 
@@ -31,26 +32,25 @@ def by_fraction(rows: Rows, data: str) -> str:
     """lite from ImageNet weights on one data set: Dice by share of labels, best and last epoch; seeds in brackets."""
     kinds = {cell.method for group in ("headline", "methods") for cell in GROUPS[group]()}
     own = [row for row in rows if row["method"] in kinds]
-    own = _of(own, data=data, network="lite", start="imagenet")
+    own = _of(own, data=data, network="lite", start="imagenet", settings="")
     fractions = sorted({float(row["label_fraction"]) for row in own})
     body = []
-    for method, *scale in _kinds(own, "method", *SCALE, "settings"):
-        kind = _of(own, method=method, **dict(zip((*SCALE, "settings"), scale, strict=True)))
-        preset, steps, side, settings = scale
+    for method, *scale in _kinds(own, "method", *SCALE):
+        kind = _of(own, method=method, **dict(zip(SCALE, scale, strict=True)))
         for which in ("best", "last"):
             cells = []
             for fraction in fractions:
                 found = [row for row in kind if float(row["label_fraction"]) == fraction]
                 seeds = f" ({len(found)})" if found else ""
                 cells.append(mean_and_spread([row[f"{which}_dice"] for row in found]) + seeds)
-            title = short_title(method) + (f", {settings}" if settings else "")
-            body.append([title, "imagenet", which, preset, steps, side, *cells])
+            body.append([short_title(method), "imagenet", which, *scale, *cells])
     header = ["method", "start", "epoch", "preset", "steps", "px", *(f"{fraction:.0%}" for fraction in fractions)]
     return markdown(header, body) if body else NOT_YET
 
 
 def of_group(rows: Rows, group: str) -> str:
     """Every measured kind of cell of a group, with the network's size; of size, whatever it started from."""
+    rows = _of(rows, settings="")
     if group != "size":
         starts = {cell.start for cell in GROUPS[group]()}
         rows = [row for row in rows if row["start"] in starts]
@@ -62,13 +62,11 @@ def of_group(rows: Rows, group: str) -> str:
         here = [
             row for row in rows if (row["data"], float(row["label_fraction"]), row["method"], row["network"]) == key
         ]
-        for values in _kinds(here, "start", "parameters", "gmac", *SCALE, "settings"):
-            start, parameters, work, preset, steps, side, settings = values
-            own = _of(here, start=start, preset=preset, steps=steps, image_size=side, settings=settings)
+        for start, parameters, work, preset, steps, side in _kinds(here, "start", "parameters", "gmac", *SCALE):
+            own = _of(here, start=start, preset=preset, steps=steps, image_size=side)
             data, fraction, method, network = key
-            title = name_of(method) + (f", {settings}" if settings else "")
             body.append([
-                data, f"{fraction:.0%}", title, network, start,
+                data, f"{fraction:.0%}", name_of(method), network, start,
                 f"{float(parameters) / 1e6:.2f}", work, preset, _steps(own), side,
                 ", ".join(row["seed"] for row in own),
                 *(mean_and_spread([row[name] for row in own], name) for name in SHOWN),
@@ -112,6 +110,7 @@ def _of(rows: Rows, **values: str) -> Rows:
 
 LABEL_TABLES: dict[str, Callable[[Rows], str]] = {
     "label reaches": of_reaches,
+    "label tried": partial(tried, nothing=NOT_YET),
     "label kvasir": partial(by_fraction, data="kvasir"),
     "label wce": partial(by_fraction, data="wce_bleeding"),
     "label montgomery": partial(by_fraction, data="cxr_montgomery"),

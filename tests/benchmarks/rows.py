@@ -15,7 +15,7 @@ def row(
     start: str = "imagenet",
     **more: str,
 ) -> dict[str, str]:
-    """A finished cell: ``dice`` on the best epoch, .01 less on the last one."""
+    """A finished cell: ``dice`` on the best epoch, .01 less on the last one, .01 more on validation."""
     made = {
         "data": data,
         "network": network,
@@ -31,6 +31,7 @@ def row(
         "parameters": "2142882",
         "gmac": "0.194",
         "seconds": "600",
+        "val_dice": f"{dice + 0.01:.5f}",
         "best_dice": f"{dice:.5f}",
         "last_dice": f"{dice - 0.01:.5f}",
         **{f"best_{name}": "" for name in ("iou", "iou_pooled", "false_positive_frames", "ece", "ece_scaled")},

@@ -1,0 +1,43 @@
+"""Table of the levers: cells with overrides against the same cells without, on validation and on test."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from tables import Rows, markdown
+
+SAME = ("data", "label_fraction", "method", "network", "start", "preset")
+FIGURES = {"val_dice": "validation Dice", "best_dice": "test Dice, best", "last_dice": "test Dice, last"}
+
+
+def tried(rows: Rows, nothing: str = "") -> str:
+    """A line for each kind of cell and overrides: mean over seeds, and the mean difference to the cell without.
+
+    A lever is chosen by validation; the test figures are there to be seen. Differences are of the seeds that both have.
+
+    Args:
+        nothing: what is given back where no row has overrides.
+    """
+    body = []
+    plain = {_key(row): row for row in rows if not row["settings"]}
+    kinds = dict.fromkeys((*(row[name] for name in SAME), row["settings"]) for row in rows if row["settings"])
+    for kind in kinds:
+        own = [row for row in rows if (*(row[name] for name in SAME), row["settings"]) == kind]
+        data, fraction, method, network, start, preset, settings = kind
+        seeds = ", ".join(sorted(row["seed"] for row in own))
+        cells = [_beside(own, plain, name) for name in FIGURES]
+        body.append([data, f"{float(fraction):.0%}", method, network, start, preset, settings, seeds, *cells])
+    header = ["data", "labels", "method", "network", "start", "preset", "overrides", "seeds", *FIGURES.values()]
+    return markdown(header, body) if body else nothing
+
+
+def _key(row: Mapping[str, str]) -> tuple[str, ...]:
+    return (*(row[name] for name in SAME), row["seed"])
+
+
+def _beside(own: Sequence[Mapping[str, str]], plain: Mapping[tuple[str, ...], Mapping[str, str]], name: str) -> str:
+    """Mean of a figure, and in brackets by how much it lies above the same cells without overrides."""
+    mean = f"{statistics.mean(float(row[name]) for row in own):.3f}"
+    gains = [float(row[name]) - float(plain[_key(row)][name]) for row in own if _key(row) in plain]
+    return f"{mean} ({statistics.mean(gains):+.3f})" if gains else mean
