@@ -154,7 +154,7 @@ def draw_ablation(rows: Rows) -> plt.Figure | None:
         axes.errorbar(mean, place, xerr=spread, fmt="D", color=colour, capsize=3)
         axes.scatter(values, [place] * len(values), s=12, color=colour, alpha=0.4)
     axes.set_yticks(range(len(bars)), [title for title, *_ in bars], fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.set(xlabel="test Dice, best epoch")
     axes.set_title(f"Kvasir, 10 % of the labels, lite; {scale_of([r for *_, own in bars for r in own])}", fontsize=10)
     axes.grid(alpha=0.3, axis="x")
