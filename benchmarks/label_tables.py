@@ -12,7 +12,7 @@ from label_grid import GROUPS
 from label_reaches import reaches
 from label_tried import tried
 from plot_label_efficiency import figure_files
-from tables import Rows, markdown, mean_and_spread
+from tables import Rows, having, kinds, markdown, mean_and_spread
 
 NOT_YET = "Not measured yet."
 #: what stands beside every number
@@ -30,13 +30,13 @@ SHOWN = {
 
 def by_fraction(rows: Rows, data: str) -> str:
     """lite from ImageNet weights on one data set: Dice by share of labels, best and last epoch; seeds in brackets."""
-    kinds = {cell.method for group in ("headline", "methods") for cell in GROUPS[group]()}
-    own = [row for row in rows if row["method"] in kinds]
-    own = _of(own, data=data, network="lite", start="imagenet", settings="")
+    methods = {cell.method for group in ("headline", "methods") for cell in GROUPS[group]()}
+    own = [row for row in rows if row["method"] in methods]
+    own = having(own, data=data, network="lite", start="imagenet", settings="")
     fractions = sorted({float(row["label_fraction"]) for row in own})
     body = []
-    for method, *scale in _kinds(own, "method", *SCALE):
-        kind = _of(own, method=method, **dict(zip(SCALE, scale, strict=True)))
+    for method, *scale in kinds(own, "method", *SCALE):
+        kind = having(own, method=method, **dict(zip(SCALE, scale, strict=True)))
         for which in ("best", "last"):
             cells = []
             for fraction in fractions:
@@ -50,7 +50,7 @@ def by_fraction(rows: Rows, data: str) -> str:
 
 def of_group(rows: Rows, group: str) -> str:
     """Every measured kind of cell of a group, with the network's size; of size, whatever it started from."""
-    rows = _of(rows, settings="")
+    rows = having(rows, settings="")
     if group != "size":
         starts = {cell.start for cell in GROUPS[group]()}
         rows = [row for row in rows if row["start"] in starts]
@@ -62,8 +62,8 @@ def of_group(rows: Rows, group: str) -> str:
         here = [
             row for row in rows if (row["data"], float(row["label_fraction"]), row["method"], row["network"]) == key
         ]
-        for start, parameters, work, preset, steps, side in _kinds(here, "start", "parameters", "gmac", *SCALE):
-            own = _of(here, start=start, preset=preset, steps=steps, image_size=side)
+        for start, parameters, work, preset, steps, side in kinds(here, "start", "parameters", "gmac", *SCALE):
+            own = having(here, start=start, preset=preset, steps=steps, image_size=side)
             data, fraction, method, network = key
             body.append([
                 data, f"{fraction:.0%}", name_of(method), network, start,
@@ -95,17 +95,6 @@ def _steps(own: Rows) -> str:
     """Steps of the last stage, and what came before or after it in the same cell, the mean over seeds."""
     more = statistics.mean(int(row["steps_all"]) - int(row["steps"]) for row in own)
     return own[0]["steps"] + (f" + {more:.0f}" if more else "")
-
-
-def _kinds(rows: Rows, *names: str) -> list[tuple[str, ...]]:
-    """The different values of these columns, in the order in which they come."""
-    return list(dict.fromkeys(tuple(row[name] for name in names) for row in rows))
-
-
-def _of(rows: Rows, **values: str) -> Rows:
-    """The rows that have these values, by seed."""
-    found = [row for row in rows if all(row[name] == value for name, value in values.items())]
-    return sorted(found, key=lambda row: int(row["seed"]))
 
 
 LABEL_TABLES: dict[str, Callable[[Rows], str]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from tables import Rows, markdown
+from tables import Rows, having, kinds, markdown
 
 SAME = ("data", "label_fraction", "method", "network", "start", "preset")
 FIGURES = {"val_dice": "validation Dice", "best_dice": "test Dice, best", "last_dice": "test Dice, last"}
@@ -20,12 +20,11 @@ def tried(rows: Rows, nothing: str = "") -> str:
         nothing: what is given back where no row has overrides.
     """
     body = []
-    plain = {_key(row): row for row in rows if not row["settings"]}
-    kinds = dict.fromkeys((*(row[name] for name in SAME), row["settings"]) for row in rows if row["settings"])
-    for kind in kinds:
-        own = [row for row in rows if (*(row[name] for name in SAME), row["settings"]) == kind]
+    plain = {_key(row): row for row in having(rows, settings="")}
+    for kind in kinds([row for row in rows if row["settings"]], *SAME, "settings"):
+        own = having(rows, **dict(zip((*SAME, "settings"), kind, strict=True)))
         data, fraction, method, network, start, preset, settings = kind
-        seeds = ", ".join(sorted(row["seed"] for row in own))
+        seeds = ", ".join(row["seed"] for row in own)
         cells = [_beside(own, plain, name) for name in FIGURES]
         body.append([data, f"{float(fraction):.0%}", method, network, start, preset, settings, seeds, *cells])
     header = ["data", "labels", "method", "network", "start", "preset", "overrides", "seeds", *FIGURES.values()]

@@ -10,6 +10,17 @@ from pathlib import Path
 Rows = list[dict[str, str]]
 
 
+def kinds(rows: Rows, *names: str) -> list[tuple[str, ...]]:
+    """The different values of these columns, in the order in which they come."""
+    return list(dict.fromkeys(tuple(row[name] for name in names) for row in rows))
+
+
+def having(rows: Rows, **values: str) -> Rows:
+    """The rows that have these values, by seed."""
+    found = [row for row in rows if all(row[name] == value for name, value in values.items())]
+    return sorted(found, key=lambda row: int(row["seed"]))
+
+
 def markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """A table."""
     lines = [header, ["---"] * len(header), *body]
