@@ -9,6 +9,7 @@ from typing import Any
 from bundle_run import is_there
 from label_cell import Setting
 from label_grid import Cell
+from tables import having
 
 
 def seconds_of(cell: Cell, rows: Sequence[Mapping[str, Any]], setting: Setting) -> float | None:
@@ -22,7 +23,7 @@ def seconds_of(cell: Cell, rows: Sequence[Mapping[str, Any]], setting: Setting) 
         "preset": setting.preset,
         "settings": setting.settings,
     }
-    own = [row for row in rows if all(row[name] == value for name, value in kind.items())]
+    own = having(rows, **kind)
     nearest = [row for row in own if row["data"] == cell.data] or own
     return statistics.mean(float(row["seconds"]) for row in nearest) if nearest else None
 

@@ -16,7 +16,7 @@ ROUND = {
 #: in the place of a segmenter: nothing is mined
 CONTROL, ROOF = "labels", "all_labels"
 NOT_MINED = ("none", CONTROL, ROOF)
-#: settings of the mining by which no segmenter's mask is ever taken, and the name that the tables give to it
+#: settings of the mining by which every mask is the student's own, and the name that the tables give to it
 OWN_SETTINGS, OWN = "rules::agreement=1 rules::student_confidence=0", "own masks"
 HEADS = {
     CONTROL: "labels alone, fine-tuned as long",

@@ -16,7 +16,7 @@ from pathlib import Path
 from label_tables import LABEL_TABLES
 from mining_tables import mining_rounds, mining_summary
 from severity_tables import severity_alpha, severity_grades, severity_pairs, severity_segmentation
-from tables import Rows, fill, markdown, mean_and_spread
+from tables import Rows, fill, kinds, markdown, mean_and_spread
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -40,7 +40,7 @@ def semi_supervised(rows: Rows) -> str:
     """Means over seeds of each method, best checkpoint by validation and last one."""
     header = ["method", "checkpoint", "seeds", "steps", *SHOWN.values()]
     body = []
-    for method, steps in dict.fromkeys((row["method"], row["steps"]) for row in rows):
+    for method, steps in kinds(rows, "method", "steps"):
         own = [row for row in rows if (row["method"], row["steps"]) == (method, steps)]
         for which in ("best", "last"):
             cells = [mean_and_spread([row[f"{which}_{name}"] for row in own], name) for name in SHOWN]
@@ -77,7 +77,7 @@ def dicom_made(rows: Rows) -> str:
     header = ["transfer syntax", "photometric", "storage classes", "files", "frames", "read", "largest difference"]
     made = [row for row in rows if row["source"] == "made"]
     body = []
-    for key in dict.fromkeys((row["transfer_syntax"], row["photometric"]) for row in made):
+    for key in kinds(made, "transfer_syntax", "photometric"):
         own = [row for row in made if (row["transfer_syntax"], row["photometric"]) == key]
         read = [row["result"] for row in own if row["result"].startswith("read")]
         largest = max((int(number) for text in read for number in re.findall(r"difference\D*(\d+)", text)), default=0)
@@ -157,7 +157,7 @@ def distillation(rows: Rows) -> str:
     figures = {"dice": "Dice", "iou": "IoU", "dice_pooled": "Dice, pooled", "iou_pooled": "IoU, pooled"}
     names = (*OF_DISTILLATION, "settings", "distil_settings")
     body = []
-    for settings in dict.fromkeys(tuple(row[name] for name in names) for row in rows):
+    for settings in kinds(rows, *names):
         for backbone in dict.fromkeys(row["backbone"] for row in rows):
             for start, title in ENCODER_STARTS.items():
                 own = [
