@@ -10,6 +10,13 @@ import pytest
 from PIL import Image
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs and servers first: begun last, one long file would keep a single process busy at the end."""
+    tests = Path(__file__).parent
+    long = [tests / "label_app", tests / "whole_runs"]
+    items.sort(key=lambda item: not any(folder in item.path.parents for folder in long))
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """Folder of real development data beside the repository; the test is skipped where it is missing."""
