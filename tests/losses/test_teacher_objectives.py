@@ -135,6 +135,23 @@ def test_nothing_confident_is_zero_with_gradient(tiny_student: Callable, frames:
     assert all(p.grad is not None and p.grad.eq(0).all() for p in student.parameters())
 
 
+def test_flip_averaging_is_the_mean_of_both_answers(tiny_student: Callable) -> None:
+    """A teacher that is sure of the left half only: .9 there and .5 elsewhere, so that the mean is .7 everywhere."""
+
+    class LeftHalf(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            logits = torch.zeros(len(image), 2, *image.shape[-2:])
+            logits[:, 1, :, : image.shape[-1] // 2] = math.log(9)
+            return logits
+
+    frames = torch.rand(2, 3, 8, 8)
+    for threshold, plain_share, averaged_share in ((0.65, 0.5, 1.0), (0.75, 0.5, 0.0)):
+        once = plain(threshold=threshold)(tiny_student(), LeftHalf(), frames)
+        twice = plain(threshold=threshold, flip_averaging=True)(tiny_student(), LeftHalf(), frames)
+        assert float(once.confident_share) == plain_share and float(twice.confident_share) == averaged_share
+    assert float(once.lesion_share) == 0.5 and float(twice.lesion_share) == 1.0
+
+
 def test_teacher_is_not_trained(tiny_student: Callable, frames: Tensor) -> None:
     student, teacher = tiny_student(), tiny_student(sharpness=8.0)
     WeakToStrongObjective(threshold=0.5)(student, teacher, frames).loss.backward()

@@ -32,6 +32,7 @@ class WeakToStrongObjective(Objective):
         complementary_dropout: share of frames whose channels are dropped (0 = off; needs two strong views).
         cutmix: share of frames into which another one's box is pasted.
         dice: d, share of the Dice term, 0..1.
+        flip_averaging: whether the teacher's probabilities are the mean over the frame and the mirrored frame.
         weak_view: geometry and light colour, shared by all; strong_view: colour only, on top of the weak view.
     """
 
@@ -45,6 +46,7 @@ class WeakToStrongObjective(Objective):
         complementary_dropout: float = 0.5,
         cutmix: float = 0.5,
         dice: float = 0.5,
+        flip_averaging: bool = False,
         weak_view: nn.Module | None = None,
         strong_view: nn.Module | None = None,
     ) -> None:
@@ -56,6 +58,7 @@ class WeakToStrongObjective(Objective):
         self.complementary_dropout = complementary_dropout if strong_views == 2 else 0.0
         self.cutmix = CutMix(cutmix)
         self.dice = dice
+        self.flip_averaging = flip_averaging
         self.weak_view = weak_view or view(
             horizontal_flip=0.5, vertical_flip=0.5, rotation=30, scale=(0.7, 1.5), translation=0.1
         )
@@ -71,7 +74,7 @@ class WeakToStrongObjective(Objective):
         seen = self.weak_view(image)
         weak, valid = seen.image, seen.valid()[:, 0]
         with torch.no_grad():
-            confidence, pseudo_label = torch.softmax(teacher(weak).float(), dim=1).max(dim=1)
+            confidence, pseudo_label = self._probabilities(teacher, weak).max(dim=1)
             weight = self.weighting(confidence, pseudo_label) * valid
 
         views, labels, weights, valids = [], [], [], []
@@ -95,6 +98,13 @@ class WeakToStrongObjective(Objective):
         terms = {"pseudo_ce": cross_entropy.detach(), "pseudo_dice": dice.detach()}
         lesion = masked_mean(pseudo_label.ne(0).float(), valid)
         return ObjectiveOutput(loss, lesion, masked_mean(weight, valid), terms)
+
+    def _probabilities(self, teacher: nn.Module, weak: Tensor) -> Tensor:
+        """The teacher's answer (B, C, H, W), 0..1."""
+        answer = torch.softmax(teacher(weak).float(), dim=1)
+        if self.flip_averaging:
+            answer = (answer + torch.softmax(teacher(weak.flip(-1)).float(), dim=1).flip(-1)) / 2
+        return answer
 
 
 def complementary_channel_dropout(features: Sequence[Tensor], share: float) -> list[Tensor]:
