@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -188,17 +188,20 @@ def at_recall(recall: float) -> str:
     return f"false_positive_frames_at_recall_{100 * recall:.0f}"
 
 
+_CPU = Preset(
+    train={
+        "image_size": 128, "max_epochs": 16, "iterations_per_epoch": 50, "labeled_batch_size": 8,
+        "unlabeled_batch_size": 6, "unsupervised_start": 100, "unsupervised_rampup": 200, "precision": "bf16",
+        "val_interval": 2,
+    },
+    local_contrast={"image_size": 128, "max_epochs": 6, "iterations_per_epoch": 50, "precision": "bf16"},
+    semise={"image_size": 128, "max_epochs": 8, "iterations_per_epoch": 50, "precision": "bf16"},
+    fine_tune_epochs=8,
+)  # fmt: skip
 PRESETS = {
-    "cpu": Preset(
-        train={
-            "image_size": 128, "max_epochs": 16, "iterations_per_epoch": 50, "labeled_batch_size": 8,
-            "unlabeled_batch_size": 6, "unsupervised_start": 100, "unsupervised_rampup": 200, "precision": "bf16",
-            "val_interval": 2,
-        },
-        local_contrast={"image_size": 128, "max_epochs": 6, "iterations_per_epoch": 50, "precision": "bf16"},
-        semise={"image_size": 128, "max_epochs": 8, "iterations_per_epoch": 50, "precision": "bf16"},
-        fine_tune_epochs=8,
-    ),
+    "cpu": _CPU,
+    # Four times the steps: what supervision can learn from few labels is learnt by then, what frames give goes on.
+    "cpu_long": replace(_CPU, train={**_CPU.train, "max_epochs": 64}, fine_tune_epochs=32),
     "gpu": Preset(
         train={
             "image_size": 256, "max_epochs": 100, "iterations_per_epoch": 200, "labeled_batch_size": 8,
