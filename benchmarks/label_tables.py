@@ -76,10 +76,12 @@ def of_group(rows: Rows, group: str) -> str:
 
 
 def of_reaches(rows: Rows) -> str:
-    """Each bar with what was measured, for each preset that has rows."""
+    """Each bar with what was measured, a line for each preset that has measured it, or one that says that none has."""
+    presets = list(dict.fromkeys(row["preset"] for row in rows)) or ["cpu"]
     body = []
-    for preset in dict.fromkeys(row["preset"] for row in rows) or ("cpu",):
-        for one in reaches(rows, preset):
+    for of_presets in zip(*(reaches(rows, preset) for preset in presets), strict=True):
+        measured = [pair for pair in zip(presets, of_presets, strict=True) if pair[1].used]
+        for preset, one in measured or [("–", of_presets[0])]:
             body.append([one.name, preset, one.measured, one.bar, one.verdict, one.used])
     return markdown(["reach", "preset", "measured", "bar", "", "rows"], body)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from bundle_run import config_file
-from label_axes import CHAIN, METHODS, NETWORKS, RIVALS, SAME_ENCODER, refusal
+from label_axes import CHAIN, METHODS, NETWORKS, PRESETS, RIVALS, SAME_ENCODER, refusal
 from label_cell import Setting, encoder_weights, last_stage, network_size
 from label_efficiency import parsed
 from label_grid import GROUPS, TIERS, Cell, free, plan
@@ -166,3 +166,11 @@ def test_options_are_checked(
     with pytest.raises(SystemExit):
         parsed(["--data", "data", *words])
     assert __import__("re").search(message, capsys.readouterr().err)
+
+
+def test_the_long_preset_has_four_times_the_steps_and_nothing_else_is_other() -> None:
+    short, long = PRESETS["cpu"], PRESETS["cpu_long"]
+    assert long.train["max_epochs"] == 4 * short.train["max_epochs"]
+    assert long.fine_tune_epochs == 4 * short.fine_tune_epochs
+    assert {**long.train, "max_epochs": short.train["max_epochs"]} == short.train
+    assert (long.local_contrast, long.semise) == (short.local_contrast, short.semise)

@@ -87,6 +87,19 @@ def test_a_cell_that_is_there_twice_is_an_error() -> None:
         reaches([row(0.8), row(0.81)], "cpu")
 
 
+def test_a_reach_has_a_line_for_each_preset_that_measured_it() -> None:
+    rows = [row(0.7), row(0.72, method="weak_to_strong")]
+    rows += [row(0.7, preset="cpu_long"), row(0.75, method="weak_to_strong", preset="cpu_long")]
+    lines = [line.split(" | ")[:5] for line in of_reaches([*rows, row(0.6, fraction=0.25)]).splitlines()]
+    tenth = [line[1:] for line in lines if line[0].startswith("| Kvasir, 10% of the labels")]
+    assert tenth == [
+        ["cpu", "+0.020 (0.720 against 0.700)", "≥ +0.040", "missed (1 of 3 seeds)"],
+        ["cpu_long", "+0.050 (0.750 against 0.700)", "≥ +0.040", "met (1 of 3 seeds)"],
+    ]
+    quarter = [line[1:] for line in lines if line[0].startswith("| Kvasir, 25% of the labels")]
+    assert quarter == [["–", "–", "≥ +0.020", "unmeasured"]], "one line where no preset has it"
+
+
 def test_table_by_share_of_labels() -> None:
     rows = [row(0.70), row(0.80, seed=1), row(0.9, fraction=1.0), row(0.75, method="mean_teacher")]
     rows += [row(0.1, data="wce_bleeding"), row(0.2, network="published")]  # of other tables
