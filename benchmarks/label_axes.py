@@ -200,7 +200,7 @@ _CPU = Preset(
 )  # fmt: skip
 PRESETS = {
     "cpu": _CPU,
-    # Four times the steps: what supervision can learn from few labels is learnt by then, what frames give goes on.
+    # Four times the steps: few labels have given all they can by 1,600, frames without masks have not.
     "cpu_long": replace(_CPU, train={**_CPU.train, "max_epochs": 64}, fine_tune_epochs=32),
     "gpu": Preset(
         train={
