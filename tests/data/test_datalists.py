@@ -54,6 +54,17 @@ def test_labels_beyond_the_fraction_become_unlabelled(tiny_dataset: Path) -> Non
     assert none["training"] == half["training"]
 
 
+def test_images_alone_leaves_the_folder_of_unlabelled_frames_out(tiny_dataset: Path) -> None:
+    split = (0.5, 0.25, 0.25)
+    full, half = build_datalists(tiny_dataset, split=split), build_datalists(tiny_dataset, 0.5, split=split)
+    alone = build_datalists(tiny_dataset, 0.5, split=split, unlabeled_data="images")
+    assert set(files(half["unlabeled"])) - set(files(alone["unlabeled"])) == {f"frame_{k}" for k in (12, 13, 14, 15)}
+    assert {"frame_10", "frame_11"} <= set(files(alone["unlabeled"])), "of images/, without a mask"
+    unused = set(files(full["training"])) - set(files(alone["training"]))
+    assert unused and unused <= set(files(alone["unlabeled"])), "and those whose masks are not used"
+    assert alone["training"] == half["training"]
+
+
 def test_more_frames_from_a_folder(tiny_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     Image.fromarray(np.random.default_rng(99).integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / "more/x.png")

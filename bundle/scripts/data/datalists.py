@@ -39,7 +39,7 @@ def build_datalists(
     label_fraction: share (0, 1] of the training images whose masks are used; nested for one seed.
     split: training, validation, test shares of the labelled images; sections that a datalist gives are kept.
     unlabeled_data: True: frames without mask, unlabeled/, and the training images beyond label_fraction; False: none;
-        a path, or a list of them: folders of more frames, in addition.
+        "images": these without unlabeled/; a path, or a list of them: folders of more frames, in addition.
     manifest_path: where to write manifest.json (by rank 0 only).
     value_map: {pixel value: class} of the masks, see read_mask; None = binary masks.
     classes: names of the classes, the place is the class index.

@@ -71,7 +71,7 @@ def read_unlabeled_folder(folder: str | os.PathLike[str], dataset_dir: str | os.
     folder = Path(os.path.abspath(os.path.expanduser(folder)))
     root = Path(os.path.abspath(os.path.expanduser(dataset_dir)))
     if not folder.is_dir():
-        raise DatasetError(f"unlabeled_data {folder} is not a folder; give a folder of frames, true or false")
+        raise DatasetError(f"unlabeled_data {folder} is not a folder; give a folder of frames, true, false, or images")
     files = media_files(folder)
     if not files:
         raise DatasetError(f"unlabeled_data {folder} holds no pictures; {_READABLE}")

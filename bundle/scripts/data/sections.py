@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 TOLD_BY = {"label": "masks", "severity": "a severity"}
 Strata = Callable[[Sequence[Item]], Sequence[Hashable]]
+#: word for ``unlabeled_data``: no other frames than those among which there are masks
+IMAGES_ALONE = "images"
 UnlabeledData = bool | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
@@ -81,12 +83,14 @@ def unlabeled_items(
 ) -> list[Item]:
     """Items without `told` ("label" or "severity"): of the dataset, and of the folder or folders `unlabeled_data`.
 
+    With IMAGES_ALONE those of unlabeled/ are left out: frames of another kind than the labelled ones can do harm.
     A file that is met again is taken once.
     """
     if unlabeled_data is False:
         return []
-    items = [item for item in [*found["pool"], *found.get("unlabeled", [])] if told not in item]
-    if unlabeled_data is True:
+    of_folder = [] if unlabeled_data == IMAGES_ALONE else found.get("unlabeled", [])
+    items = [item for item in [*found["pool"], *of_folder] if told not in item]
+    if unlabeled_data is True or unlabeled_data == IMAGES_ALONE:
         return items
     folders = [unlabeled_data] if isinstance(unlabeled_data, (str, os.PathLike)) else unlabeled_data
     for folder in folders:
