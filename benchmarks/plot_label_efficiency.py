@@ -84,6 +84,7 @@ def draw_curves(rows: Rows) -> plt.Figure | None:
                 )  # fmt: skip
         ticks = [100 * share for share in DATA[data].fractions]
         axes.set(xscale="log", xlabel="labels used (%)", ylabel="test Dice", title=data)
+        axes.set_xlim(0.85 * min(ticks), max(ticks) / 0.85)  # whole axis, whatever is measured
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
