@@ -200,7 +200,7 @@ _CPU = Preset(
 )  # fmt: skip
 PRESETS = {
     "cpu": _CPU,
-    # Four times the steps: few labels have given all they can by 1,600, frames without masks have not.
+    # Four times the steps: with few labels, frames without masks gain more by them than supervision does.
     "cpu_long": replace(_CPU, train={**_CPU.train, "max_epochs": 64}, fine_tune_epochs=32),
     "gpu": Preset(
         train={

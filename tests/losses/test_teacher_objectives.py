@@ -11,10 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from scripts.losses.mean_teacher import MeanTeacherObjective
-from scripts.losses.weak_to_strong import (
-    WeakToStrongObjective,
-    complementary_channel_dropout,
-)
+from scripts.losses.weak_to_strong import WeakToStrongObjective, complementary_channel_dropout
 from scripts.transforms import view
 
 

@@ -88,9 +88,11 @@ def unlabeled_items(
     """
     if unlabeled_data is False:
         return []
-    of_folder = [] if unlabeled_data == IMAGES_ALONE else found.get("unlabeled", [])
-    items = [item for item in [*found["pool"], *of_folder] if told not in item]
-    if unlabeled_data is True or unlabeled_data == IMAGES_ALONE:
+    items = [item for item in found["pool"] if told not in item]
+    if unlabeled_data == IMAGES_ALONE:
+        return items
+    items += [item for item in found.get("unlabeled", []) if told not in item]
+    if unlabeled_data is True:
         return items
     folders = [unlabeled_data] if isinstance(unlabeled_data, (str, os.PathLike)) else unlabeled_data
     for folder in folders:
