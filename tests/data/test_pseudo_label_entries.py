@@ -87,7 +87,7 @@ def test_frames_to_mine_of_a_dataset(tiny_dataset: Path) -> None:
         name: items for name, items in same.items() if name != "unlabeled"
     }
     assert found.files == [item["file"] for item in found.frames]
-    with pytest.raises(DatasetError, match="no unlabelled frame to mine.*--pre_annotate true"):
+    with pytest.raises(DatasetError, match="no unlabelled frame to mine.*--pre_annotate True"):
         build_mining_set(tiny_dataset, split=(0.6, 0.2, 0.2), unlabeled_data=False)
 
 

@@ -10,6 +10,7 @@ from monai.bundle import ConfigWorkflow
 
 from scripts.engines.overrides import (
     TRACKING_IDS,
+    MisspeltValueError,
     UnknownOverrideError,
     refuse_unknown_overrides,
     running_config,
@@ -83,11 +84,24 @@ def test_a_mistyped_name_inside_of_a_component(wrong: str, near: str) -> None:
         {"objective_options__threshold": 0.9},
         {"optimizer": {"_target_": "torch.optim.SGD", "params": "$@network.parameters()", "lr": 0.1}},
         {"_desc_#seed": "a comment"},
+        {"resume": False, "value_map": None, "encoder_weights": "none"},
     ],
     ids=lambda right: ",".join(right),
 )
 def test_what_is_meant_is_let_through(right: dict[str, Any]) -> None:
     check(**right)
+
+
+@pytest.mark.parametrize(("name", "word", "cure"), [
+    ("resume", "false", "--resume False"),
+    ("unlabeled_data", "true", "--unlabeled_data True"),
+    ("value_map", "null", "--value_map None"),
+    ("objective_options__flip_averaging", "false", "--objective_options::flip_averaging False"),
+])  # fmt: skip
+def test_a_switch_spelt_as_in_json_is_refused(name: str, word: str, cure: str) -> None:
+    """MONAI hands it on as a word, and every word is true."""
+    with pytest.raises(MisspeltValueError, match=f"{cure}$"):
+        check("train.json", "weak_to_strong.json", **{name: word})
 
 
 def test_ids_of_tracking_are_let_through() -> None:

@@ -56,7 +56,7 @@ def build_mining_set(
     if not frames:
         raise DatasetError(
             f"{dataset_dir}: no unlabelled frame to mine; put frames without a mask into images/ or unlabeled/, give "
-            "--unlabeled_data FOLDER, lower --label_fraction, or take every frame by --pre_annotate true"
+            "--unlabeled_data FOLDER, lower --label_fraction, or take every frame by --pre_annotate True"
         )
     return MiningSet(frames, [item["file"] for item in frames], sections)
 

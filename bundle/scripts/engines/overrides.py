@@ -15,10 +15,16 @@ from monai.utils.module import optional_import
 
 # What `--tracking` adds to a config at run time.
 TRACKING_IDS = {"handlers_id", "configs", "handlers", *DEFAULT_EXP_MGMT_SETTINGS["mlflow"]["configs"]}
+# The command line reads Python's spelling: `--flip false` would be the word "false", which counts as true.
+PYTHON_SPELLING = {"true": "True", "false": "False", "null": "None"}
 
 
 class UnknownOverrideError(ValueError):
     """An override names an id that the config does not have."""
+
+
+class MisspeltValueError(ValueError):
+    """A switch or an empty value was spelt as in JSON where Python's spelling is read."""
 
 
 def running_workflow() -> ConfigWorkflow:
@@ -50,7 +56,7 @@ def running_config() -> dict[str, Any]:
 
 
 def refuse_unknown_overrides(bases: str | Sequence[str]) -> None:
-    """Raise if the running config has an id that the config files ``bases`` do not declare.
+    """Raise if the running config has an id that the config files ``bases`` do not declare, or a value misspelt.
 
     Under a component, an argument of that component may be added: ``--network_def::dropout 0.1``.
 
@@ -59,19 +65,21 @@ def refuse_unknown_overrides(bases: str | Sequence[str]) -> None:
 
     Raises:
         UnknownOverrideError: with the nearest declared id.
+        MisspeltValueError: for a word that only looks like a switch.
     """
     workflow = running_workflow()
     refuse_undeclared(workflow.parser.get(), workflow.config_root_path, bases)
 
 
 def refuse_undeclared(config: dict[str, Any], configs_dir: str | Path, bases: str | Sequence[str]) -> None:
-    """Raise if a config, overrides applied and nothing resolved, has an id that ``bases`` do not declare.
+    """Raise if a config, overrides applied and nothing resolved, has an undeclared id or a misspelt value.
 
     Args:
         configs_dir: where the files ``bases`` are.
 
     Raises:
         UnknownOverrideError: with the nearest declared id.
+        MisspeltValueError: for a word that only looks like a switch.
     """
     bases = [bases] if isinstance(bases, str) else list(bases)
     declared = ConfigParser()
@@ -83,6 +91,20 @@ def refuse_undeclared(config: dict[str, Any], configs_dir: str | Path, bases: st
         raise UnknownOverrideError(
             f"--{wrong}: {' + '.join(bases)} has no such id" + (f"; did you mean --{near[0]}?" if near else ".")
         )
+    for name, value in _misspelt_values(config):
+        raise MisspeltValueError(
+            f"--{name} is the word {value!r}, which would count as true; the command line reads Python's spelling: "
+            f"--{name} {PYTHON_SPELLING[value]}"
+        )
+
+
+def _misspelt_values(config: Any, parent: str = "") -> Iterator[tuple[str, str]]:
+    """(id, word) of each value that is a word where JSON's reader would have made a switch or nothing of it."""
+    if isinstance(config, dict):
+        for name, value in config.items():
+            yield from _misspelt_values(value, f"{parent}::{name}" if parent else name)
+    elif isinstance(config, str) and config in PYTHON_SPELLING:
+        yield parent, config
 
 
 def _unknown_names(config: Any, declared: Any, parent: str = "") -> Iterator[tuple[str, str, list[str]]]:

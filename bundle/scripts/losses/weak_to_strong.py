@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.nn import functional
 from scripts.losses.confidence import confidence_weighting
 from scripts.losses.masked import masked_mean
 from scripts.losses.objective import Objective, ObjectiveOutput
+from scripts.losses.statistics import untracked_statistics
 from scripts.losses.weighted_dice import weighted_dice_loss
 from scripts.transforms.mixing import CutMix
 from scripts.transforms.views import view
@@ -33,6 +35,7 @@ class WeakToStrongObjective(Objective):
         cutmix: share of frames into which another one's box is pasted.
         dice: d, share of the Dice term, 0..1.
         flip_averaging: whether the teacher's probabilities are the mean over the frame and the mirrored frame.
+        strong_statistics: whether the strong views count in BatchNorm's running statistics.
         weak_view: geometry and light colour, shared by all; strong_view: colour only, on top of the weak view.
     """
 
@@ -47,6 +50,7 @@ class WeakToStrongObjective(Objective):
         cutmix: float = 0.5,
         dice: float = 0.5,
         flip_averaging: bool = False,
+        strong_statistics: bool = True,
         weak_view: nn.Module | None = None,
         strong_view: nn.Module | None = None,
     ) -> None:
@@ -59,6 +63,7 @@ class WeakToStrongObjective(Objective):
         self.cutmix = CutMix(cutmix)
         self.dice = dice
         self.flip_averaging = flip_averaging
+        self.strong_statistics = strong_statistics
         self.weak_view = weak_view or view(
             horizontal_flip=0.5, vertical_flip=0.5, rotation=30, scale=(0.7, 1.5), translation=0.1
         )
@@ -84,10 +89,11 @@ class WeakToStrongObjective(Objective):
             labels.append(CutMix.mix(pseudo_label[:, None], boxes)[:, 0])
             weights.append(CutMix.mix(weight[:, None], boxes)[:, 0])
             valids.append(CutMix.mix(valid[:, None], boxes)[:, 0])
-        features = student.encode(torch.cat(views))
-        if self.complementary_dropout > 0:
-            features = complementary_channel_dropout(features, self.complementary_dropout)
-        logits = student.decode(features, (image.shape[-2], image.shape[-1])).float()
+        with nullcontext() if self.strong_statistics else untracked_statistics(student):
+            features = student.encode(torch.cat(views))
+            if self.complementary_dropout > 0:
+                features = complementary_channel_dropout(features, self.complementary_dropout)
+            logits = student.decode(features, (image.shape[-2], image.shape[-1])).float()
 
         target, kept = torch.cat(labels), torch.cat(weights)
         cross_entropy = masked_mean(
