@@ -9,7 +9,7 @@ from functools import partial
 
 from label_axes import TITLES, short_title
 from label_grid import GROUPS
-from label_reaches import reaches
+from label_reaches import Reach, reaches
 from label_tried import tried
 from plot_label_efficiency import figure_files
 from tables import Rows, having, kinds, markdown, mean_and_spread
@@ -76,13 +76,16 @@ def of_group(rows: Rows, group: str) -> str:
 
 
 def of_reaches(rows: Rows) -> str:
-    """Each bar with what was measured, a line for each preset that has measured it, or one that says that none has."""
+    """Each bar with what was measured, a line for each value found, or one that says that none was."""
     presets = list(dict.fromkeys(row["preset"] for row in rows)) or ["cpu"]
     body = []
     for of_presets in zip(*(reaches(rows, preset) for preset in presets), strict=True):
-        measured = [pair for pair in zip(presets, of_presets, strict=True) if pair[1].used]
-        for preset, one in measured or [("–", of_presets[0])]:
-            body.append([one.name, preset, one.measured, one.bar, one.verdict, one.used])
+        measured: dict[Reach, list[str]] = {}
+        for preset, one in zip(presets, of_presets, strict=True):
+            if one.used:
+                measured.setdefault(one, []).append(preset)
+        for one, named in (measured or {of_presets[0]: ["–"]}).items():
+            body.append([one.name, ", ".join(named), one.measured, one.bar, one.verdict, one.used])
     return markdown(["reach", "preset", "measured", "bar", "", "rows"], body)
 
 

@@ -98,6 +98,8 @@ def test_a_reach_has_a_line_for_each_preset_that_measured_it() -> None:
     ]
     quarter = [line[1:] for line in lines if line[0].startswith("| Kvasir, 25% of the labels")]
     assert quarter == [["–", "–", "≥ +0.020", "unmeasured"]], "one line where no preset has it"
+    sizes = [line[1] for line in lines if line[0].startswith("| parameters of lite")]
+    assert sizes == ["cpu, cpu_long"], "one line where they say the same"
 
 
 def test_table_by_share_of_labels() -> None:
