@@ -83,8 +83,8 @@ def test_labels_of_a_studies_folder_are_not_looked_at(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8)).save(tmp_path / name)
     assert [item["file"] for item in list_frames(tmp_path)] == ["a.png", "b.png"]
-    (tmp_path / "images").mkdir()  # layout (a), of which labels/ may hold pictures as well as any other folder
-    assert len(list_frames(tmp_path)) == 4
+    (tmp_path / "images").mkdir()  # layout (a), of which labels/ holds masks too
+    assert len(list_frames(tmp_path)) == 2
 
 
 def of_lengths(*lengths: int) -> FrameList:

@@ -11,8 +11,7 @@ from scripts.data.errors import DatasetError
 from scripts.data.expansion import expand_media
 from scripts.data.groups import read_groups
 from scripts.data.layouts import DATALIST_NAMES, Item, read_dataset, read_unlabeled_folder
-
-_STUDIES = "datastore_v2.json"  # of MONAI Label
+from scripts.data.mask_folders import FINAL, MASK_FOLDERS, is_studies_folder
 
 
 def read_candidates(dataset_dir: str | os.PathLike[str]) -> tuple[list[Item], list[Item]]:
@@ -51,7 +50,7 @@ def _datalist(root: Path) -> Path | None:
 
 
 def _has_masks(root: Path) -> bool:
-    folders = ("labels/final",) if (root / _STUDIES).is_file() else ("masks", "labels")
+    folders = (FINAL,) if is_studies_folder(root) else MASK_FOLDERS
     return any(
         path.is_file() and not path.name.startswith(".") for folder in folders for path in (root / folder).rglob("*")
     )
@@ -60,8 +59,6 @@ def _has_masks(root: Path) -> bool:
 def _without_masks(root: Path) -> list[Item]:
     folders = [root / name for name in ("images", "unlabeled", "unlabelled") if (root / name).is_dir()]
     items = [item for folder in folders or [root] for item in read_unlabeled_folder(folder, root)]
-    if (root / _STUDIES).is_file():  # labels/original holds proposals of a network, no frames
-        items = [item for item in items if not item["file"].startswith("labels/")]
     return _grouped(root, items) if folders else items
 
 

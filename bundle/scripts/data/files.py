@@ -9,13 +9,13 @@ from typing import Any
 
 from scripts.data.errors import DatasetError, listing
 from scripts.data.groups import read_groups, without_suffix
+from scripts.data.mask_folders import mask_folders
 from scripts.io.media import media_type
 
 logger = logging.getLogger(__name__)
 
 Item = dict[str, Any]
 MASK_KINDS = ("picture", "volume")
-DATASTORE = "datastore_v2.json"  # MONAI Label's list of images, beside them
 _NO_DATA = ("Thumbs.db", "desktop.ini")
 _NO_DATA_SUFFIXES = (".csv",)
 
@@ -56,17 +56,18 @@ def media_files(folder: Path) -> list[str]:
 def find_files(folder: Path, below: bool = True) -> dict[str, str]:
     """{posix path: "picture", "video", "DICOM" or "volume"} in `folder`, and below it; other files are logged.
 
-    Left out without a word are hidden files and folders, tables, and what operating systems leave behind; where
-    sub-folders are not looked into, JSON too, which is MONAI Label's own.
+    Folders of masks beside the pictures are left out (see mask_folders), and without a word hidden files and folders,
+    tables, and what operating systems leave behind; where sub-folders are not looked into, JSON too, which is MONAI
+    Label's own.
     """
     known = _NO_DATA_SUFFIXES if below else (*_NO_DATA_SUFFIXES, ".json")
     found: dict[str, str] = {}
     ignored: list[str] = []
     for directory, names, files in os.walk(folder, followlinks=True):
         names[:] = sorted(name for name in names if below and not name.startswith((".", "__MACOSX")))
-        if DATASTORE in files and "labels" in names:  # masks are no pictures
-            logger.info("%s: a studies folder of MONAI Label; its labels/ is left out of the pictures", directory)
-            names.remove("labels")
+        for name in set(mask_folders(Path(directory))).intersection(names):
+            logger.info("%s: %s/ holds masks and is left out of the pictures", directory, name)
+            names.remove(name)
         for name in files:
             path = Path(directory, name)
             if name.startswith(".") or name in _NO_DATA or path.suffix.lower() in known:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import bisect
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -13,11 +14,13 @@ from tqdm import tqdm
 
 from scripts.data.errors import DatasetError
 from scripts.data.layouts import Item
-from scripts.data.studies import LABELS, is_studies_folder
+from scripts.data.mask_folders import mask_folders
 from scripts.io.errors import DICOM_SUFFIXES, VIDEO_SUFFIXES, VOLUME_SUFFIXES, MediaError
 from scripts.io.frame_address import join_address
 from scripts.io.media import MovingFile, media_type, open_media
 from scripts.io.picture import IMAGE_SUFFIXES
+
+logger = logging.getLogger(__name__)
 
 _KNOWN = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *DICOM_SUFFIXES, *VOLUME_SUFFIXES))
 
@@ -141,16 +144,14 @@ def check_window(stride: int, start_s: float, end_s: float | None) -> None:
         raise ValueError(f"start_s is {start_s}, end_s {end_s}; expected seconds with 0 <= start_s < end_s")
 
 
-def _files(root: Path) -> list[Path]:
-    # The labels of a MONAI Label folder are no pictures to look for lesions in.
-    labels = root / LABELS if is_studies_folder(root) else None
-    return [
-        path
-        for path in root.rglob("*")
-        if path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and not (labels is not None and path.is_relative_to(labels))
-    ]
+def _files(root: Path) -> Iterator[Path]:
+    for directory, names, files in os.walk(root):
+        # Masks are no pictures to look for lesions in.
+        masks = mask_folders(Path(directory))
+        for name in masks:
+            logger.info("%s: %s/ holds masks and is left out", directory, name)
+        names[:] = [name for name in names if not name.startswith(".") and name not in masks]
+        yield from (Path(directory, name) for name in files if not name.startswith("."))
 
 
 def _source(path: Path, file: str, kind: str, window: tuple[int, float, float | None]) -> Source:

@@ -9,14 +9,14 @@ from pathlib import Path, PurePosixPath
 from scripts.data.datalist_file import read_datalist
 from scripts.data.errors import DatasetError, listing
 from scripts.data.files import MASK_KINDS, Item, by_stem, find_files, find_groups, make_item, media_files
-from scripts.data.studies import FINAL, is_studies_folder, read_studies
+from scripts.data.mask_folders import FINAL, MASK_FOLDERS, is_studies_folder, mask_folders
+from scripts.data.studies import read_studies
 
 __all__ = ["DATALIST_NAMES", "Item", "read_dataset", "read_unlabeled_folder"]
 
 logger = logging.getLogger(__name__)
 
 DATALIST_NAMES = ("datalist.json", "dataset.json")
-_MASK_FOLDERS = ("masks", "labels")
 _UNLABELED_FOLDERS = ("unlabeled", "unlabelled")
 _READABLE = "expected PNG, JPEG, TIFF, BMP or WebP files, videos or DICOM"
 _EXPECTED = (
@@ -65,27 +65,47 @@ def read_dataset(dataset_dir: str | os.PathLike[str], masks_needed: bool = True)
 def read_unlabeled_folder(folder: str | os.PathLike[str], dataset_dir: str | os.PathLike[str]) -> list[Item]:
     """Read a folder of frames without masks -> items.
 
-    Groups come from groups.csv inside it, or <name of the folder>_groups.csv beside it. "file" is relative to
+    Groups come from groups.csv inside it, or <name of the folder>_groups.csv beside it. Of a folder that is a data set
+    itself, images/ beside masks/ or labels/, the pictures are read and not the masks. "file" is relative to
     dataset_dir (or its JSON's folder). Raises DatasetError: missing or empty folder.
     """
     folder = Path(os.path.abspath(os.path.expanduser(folder)))
     root = Path(os.path.abspath(os.path.expanduser(dataset_dir)))
     if not folder.is_dir():
         raise DatasetError(f"unlabeled_data {folder} is not a folder; give a folder of frames, true, false, or images")
-    files = media_files(folder)
-    if not files:
+    if mask_folders(folder) and (folder / "images").is_dir():
+        tables = {folder / "images": folder / "groups.csv", **_unlabeled_folders(folder)}
+        logger.info(
+            "%s is a data set: its %s are read, no masks", folder, " and ".join(f"{one.name}/" for one in tables)
+        )
+    else:
+        inside = folder / "groups.csv"
+        tables = {folder: inside if inside.is_file() else folder.parent / f"{folder.name}_groups.csv"}
+    base = root if root.is_dir() else root.parent
+    items = [item for each, table in tables.items() for item in _frames(base, each, table)]
+    if not items:
         raise DatasetError(f"unlabeled_data {folder} holds no pictures; {_READABLE}")
-    beside = folder.parent / f"{folder.name}_groups.csv"
-    table = folder / "groups.csv" if (folder / "groups.csv").is_file() else beside
+    return items
+
+
+def _unlabeled_folders(root: Path) -> dict[Path, Path]:
+    """{folder: its table of groups}."""
+    folders = [root / name for name in _UNLABELED_FOLDERS if (root / name).is_dir()]
+    return {folder: root / f"{folder.name}_groups.csv" for folder in folders}
+
+
+def _frames(base: Path, folder: Path, table: Path) -> list[Item]:
+    """Items of a folder's pictures, videos, DICOM files and volumes; "file" is relative to ``base``."""
+    files = media_files(folder)
     groups = find_groups(table, files, folder.name)
-    return [make_item(root if root.is_dir() else root.parent, folder, file, groups) for file in files]
+    return [make_item(base, folder, file, groups) for file in files]
 
 
 def _read_folders(root: Path) -> dict[str, list[Item]]:
     images = root / "images"
     if not images.is_dir():
         raise DatasetError(f"{root} has no images/ and no {' or '.join(DATALIST_NAMES)}; {_EXPECTED}")
-    mask_folders = [root / name for name in _MASK_FOLDERS if (root / name).is_dir()]
+    mask_folders = [root / name for name in MASK_FOLDERS if (root / name).is_dir()]
     if len(mask_folders) > 1:
         raise DatasetError(f"{root} has both masks/ and labels/; keep the one that holds the masks")
     files = media_files(images)
@@ -109,16 +129,7 @@ def _read_folders(root: Path) -> dict[str, list[Item]]:
             item["label"] = str(mask_folders[0] / masks[stem])
         own = {number: str(mask_folders[0] / mask) for mask, (of, number) in of_frames.items() if of == stem}
         pool.append({**item, "frame_labels": own} if own else item)
-    unlabeled = []
-    for name in _UNLABELED_FOLDERS:
-        if (root / name).is_dir():
-            table = root / f"{name}_groups.csv"
-            extra = media_files(root / name)
-            unlabeled += [
-                make_item(root, root / name, file, found)
-                for found in [find_groups(table, extra, name)]
-                for file in extra
-            ]
+    unlabeled = [item for folder, table in _unlabeled_folders(root).items() for item in _frames(root, folder, table)]
     return {"pool": pool, "unlabeled": unlabeled}
 
 

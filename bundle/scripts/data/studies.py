@@ -6,17 +6,10 @@ import logging
 from pathlib import Path
 
 from scripts.data.errors import DatasetError, listing
-from scripts.data.files import DATASTORE, MASK_KINDS, Item, by_stem, find_files, find_groups, make_item
+from scripts.data.files import MASK_KINDS, Item, by_stem, find_files, find_groups, make_item
+from scripts.data.mask_folders import FINAL
 
 logger = logging.getLogger(__name__)
-
-LABELS = "labels"
-FINAL = f"{LABELS}/final"
-
-
-def is_studies_folder(root: Path) -> bool:
-    """Whether MONAI Label keeps its list of images there, or at least its labels (and there is no images/)."""
-    return (root / DATASTORE).is_file() or ((root / FINAL).is_dir() and not (root / "images").is_dir())
 
 
 def read_studies(root: Path) -> dict[str, list[Item]]:
