@@ -20,6 +20,7 @@ from tables import Rows, fill, markdown  # noqa: E402
 
 from scripts.metrics.definitions import title  # noqa: E402
 from scripts.metrics.subgroups import SIZES, subgroups  # noqa: E402
+from scripts.reports.report import shown  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 ROWS = RESULTS / "released_weights.csv"
@@ -102,11 +103,8 @@ def speed(rows: Rows) -> str:
 
 
 def _shown(value: float | None, name: str) -> str:
-    if value is None:
-        return "–"
-    if name == "hd95":
-        return f"{value:.1f} px"
-    return f"{100 * value:.1f} %" if name == "false_positive_frames" else f"{value:.3f}"
+    """As in the report, with its unit where it has one."""
+    return shown(name, value) + (" px" if name == "hd95" and value is not None else "")
 
 
 def _interval(low: float | None, high: float | None, name: str) -> str:
