@@ -151,7 +151,8 @@ def _files(root: Path) -> Iterator[Path]:
         for name in masks:
             logger.info("%s: %s/ holds masks and is left out", directory, name)
         names[:] = [name for name in names if not name.startswith(".") and name not in masks]
-        yield from (Path(directory, name) for name in files if not name.startswith("."))
+        paths = (Path(directory, name) for name in files if not name.startswith("."))
+        yield from (path for path in paths if path.is_file())  # no broken links
 
 
 def _source(path: Path, file: str, kind: str, window: tuple[int, float, float | None]) -> Source:

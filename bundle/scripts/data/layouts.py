@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from scripts.data.datalist_file import read_datalist
 from scripts.data.errors import DatasetError, listing
 from scripts.data.files import MASK_KINDS, Item, by_stem, find_files, find_groups, make_item, media_files
-from scripts.data.mask_folders import FINAL, MASK_FOLDERS, is_studies_folder, mask_folders
+from scripts.data.mask_folders import FINAL, is_studies_folder, mask_folders
 from scripts.data.studies import read_studies
 
 __all__ = ["DATALIST_NAMES", "Item", "read_dataset", "read_unlabeled_folder"]
@@ -72,7 +72,7 @@ def read_unlabeled_folder(folder: str | os.PathLike[str], dataset_dir: str | os.
     folder = Path(os.path.abspath(os.path.expanduser(folder)))
     root = Path(os.path.abspath(os.path.expanduser(dataset_dir)))
     if not folder.is_dir():
-        raise DatasetError(f"unlabeled_data {folder} is not a folder; give a folder of frames, true, false, or images")
+        raise DatasetError(f"unlabeled_data {folder} is not a folder; give a folder of frames, True, False, or images")
     if mask_folders(folder) and (folder / "images").is_dir():
         tables = {folder / "images": folder / "groups.csv", **_unlabeled_folders(folder)}
         logger.info(
@@ -105,18 +105,18 @@ def _read_folders(root: Path) -> dict[str, list[Item]]:
     images = root / "images"
     if not images.is_dir():
         raise DatasetError(f"{root} has no images/ and no {' or '.join(DATALIST_NAMES)}; {_EXPECTED}")
-    mask_folders = [root / name for name in MASK_FOLDERS if (root / name).is_dir()]
-    if len(mask_folders) > 1:
+    of_masks = [root / name for name in mask_folders(root)]
+    if len(of_masks) > 1:
         raise DatasetError(f"{root} has both masks/ and labels/; keep the one that holds the masks")
     files = media_files(images)
     if not files:
         raise DatasetError(f"{images} holds no pictures; {_READABLE}")
     of_stem = by_stem(images, files)
-    masks = by_stem(mask_folders[0], _mask_files(mask_folders[0])) if mask_folders else {}
+    masks = by_stem(of_masks[0], _mask_files(of_masks[0])) if of_masks else {}
     of_frames = _frame_masks(of_stem, masks)
     masks = {stem: file for stem, file in masks.items() if file not in of_frames}
     if orphans := sorted(set(masks) - set(of_stem)):
-        lines = [f"{mask_folders[0] / masks[stem]}" for stem in orphans]
+        lines = [f"{of_masks[0] / masks[stem]}" for stem in orphans]
         raise DatasetError(
             f"{len(lines)} masks have no image of the same name in {images}; add the image, rename or remove the mask:"
             + listing(lines)
@@ -126,8 +126,8 @@ def _read_folders(root: Path) -> dict[str, list[Item]]:
     for stem, file in of_stem.items():
         item = make_item(root, images, file, groups)
         if stem in masks:
-            item["label"] = str(mask_folders[0] / masks[stem])
-        own = {number: str(mask_folders[0] / mask) for mask, (of, number) in of_frames.items() if of == stem}
+            item["label"] = str(of_masks[0] / masks[stem])
+        own = {number: str(of_masks[0] / mask) for mask, (of, number) in of_frames.items() if of == stem}
         pool.append({**item, "frame_labels": own} if own else item)
     unlabeled = [item for folder, table in _unlabeled_folders(root).items() for item in _frames(root, folder, table)]
     return {"pool": pool, "unlabeled": unlabeled}
