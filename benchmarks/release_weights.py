@@ -27,7 +27,7 @@ from scripts.package.weights import pack_weights
 
 SOURCES = {"polyps": "kvasir_seg", "bleeding": "wce_bleeding"}
 #: of the training, over train.json's own
-SETTINGS = {"image_size": 256, "max_epochs": 40, "iterations_per_epoch": 50, "val_interval": 4, "precision": "bf16"}
+SETTINGS = {"image_size": 256, "max_epochs": 128, "iterations_per_epoch": 50, "val_interval": 8, "precision": "bf16"}
 MODELS = ROOT / "bundle" / "models"
 METADATA = ROOT / "bundle" / "configs" / "metadata.json"
 FRAMES = 50  # on which float16 is compared with the weights as they were trained
