@@ -184,6 +184,7 @@ TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "wce seeds": ("semi_supervised_wce_bleeding.csv", seeds),
     "network speed": ("network_speed.csv", plain),
     "backend speed": ("backend_speed.csv", plain),
+    "released exports": ("released_exports.csv", plain),
     "loop": ("loop_overhead.csv", plain),
     "wce tried": ("semi_supervised_wce_bleeding_tune.csv", seeds),
     "video speed": ("video_speed.csv", plain),

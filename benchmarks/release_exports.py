@@ -1,0 +1,48 @@
+"""The released weights in every export format, compared with the original: how alike the masks are.
+
+    python benchmarks/release_exports.py --data ../shared/data
+
+Runs configs/export.json on a hundred frames of the data they were trained and tested on (INT8 is calibrated on the same
+ones). Writes benchmarks/results/released_exports.csv, a row a format.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+from bundle_run import ROOT, run_bundle
+from merged_frames import merge
+from release_weights import MODELS, SOURCES
+
+from scripts.data.fingerprints import file_sha256
+
+FORMATS = ("torchscript", "onnx", "openvino", "openvino_int8")
+RESULT = ROOT / "benchmarks" / "results" / "released_exports.csv"
+
+
+def main() -> None:
+    """Export and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help=f"folder of {' and '.join(SOURCES.values())}")
+    parser.add_argument("--work", type=Path, default=ROOT / "benchmarks" / "runs", help="run directories")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    frames = merge({name: args.data / folder for name, folder in SOURCES.items()}, args.work / "released_frames")
+    weights = file_sha256(MODELS / "model.pt")
+    overrides = {"dataset_dir": (frames / "images").resolve(), "formats": str(list(FORMATS))}
+    run_dir = run_bundle(
+        args.work, f"released_exports_{weights[:8]}", ["inference", "export"], overrides, "parity.csv", trains=False
+    )
+    with (run_dir / "parity.csv").open(newline="") as file:
+        rows = [{name: value for name, value in row.items() if name != "sha256"} for row in csv.DictReader(file)]
+    with RESULT.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    print(RESULT.read_text())
+
+
+if __name__ == "__main__":
+    main()
