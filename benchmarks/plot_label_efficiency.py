@@ -13,7 +13,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
-from label_axes import DATA, FUSION, METHODS, RIVALS, SIZES, TITLES, short_title  # noqa: E402
+from label_axes import DATA, FUSION, METHODS, RIVALS, SAME_ENCODER, SIZES, TITLES, short_title  # noqa: E402
 from label_grid import GROUPS, RECIPE  # noqa: E402
 from tables import Rows  # noqa: E402
 
@@ -96,7 +96,7 @@ def draw_curves(rows: Rows) -> plt.Figure | None:
 
 def draw_sizes(rows: Rows) -> plt.Figure | None:
     """Dice on Kvasir against parameters (log), with few labels and with all of them; filled = ImageNet weights."""
-    networks = ("lite", *SIZES, "published", *RIVALS)
+    networks = ("lite", *SIZES, "published", *RIVALS, *SAME_ENCODER)
     kinds = ((RECIPE, 0.1), ("supervised", 1.0))
     rows = [
         row
@@ -113,11 +113,12 @@ def draw_sizes(rows: Rows) -> plt.Figure | None:
         for network, start in dict.fromkeys((row["network"], row["start"]) for row in here):
             own = [row for row in here if (row["network"], row["start"]) == (network, start)]
             mean, spread = mean_and_sd([float(row["best_dice"]) for row in own])
-            place = networks.index(network)
+            colour, marker = f"C{networks.index(network)}", "s" if network in RIVALS else "o"
+            if network in SAME_ENCODER:  # the ten colours are used up
+                colour, marker = ("0.2", "0.6")[list(SAME_ENCODER).index(network)], "D"
             axes.errorbar(
-                float(own[0]["parameters"]) / 1e6, mean, spread, capsize=3, markersize=7, color=f"C{place}",
-                fmt="s" if network in RIVALS else "o", markerfacecolor="none" if start == "random" else f"C{place}",
-                label=f"{network}, {start}",
+                float(own[0]["parameters"]) / 1e6, mean, spread, capsize=3, markersize=7, color=colour, fmt=marker,
+                markerfacecolor="none" if start == "random" else colour, label=f"{network}, {start}",
             )  # fmt: skip
         title = f"{short_title(method)}, {fraction:.0%} of the labels"
         axes.set(xscale="log", xlabel="parameters (millions)", ylabel="test Dice, best epoch", title=title)
@@ -130,7 +131,10 @@ def draw_sizes(rows: Rows) -> plt.Figure | None:
         handles, labels = axes.get_legend_handles_labels()
         shown |= dict(zip(labels, handles, strict=True))
     figure.legend(shown.values(), shown, frameon=False, fontsize=8, loc="outside right center")
-    figure.suptitle(f"Kvasir; open = from random numbers, square = rival; {scale_of(rows)}", fontsize=10)
+    figure.suptitle(
+        f"Kvasir; open = from random numbers, square = rival, diamond = rival with lite's encoder; {scale_of(rows)}",
+        fontsize=10,
+    )
     return figure
 
 
