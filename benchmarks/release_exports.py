@@ -9,10 +9,9 @@ ones). Writes benchmarks/results/released_exports.csv, a row a format.
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 
-from bundle_run import ROOT, run_bundle
+from bundle_run import ROOT, kept_rows, run_bundle, write
 from merged_frames import merge
 from release_weights import MODELS, SOURCES
 
@@ -35,12 +34,8 @@ def main() -> None:
     run_dir = run_bundle(
         args.work, f"released_exports_{weights[:8]}", ["inference", "export"], overrides, "parity.csv", trains=False
     )
-    with (run_dir / "parity.csv").open(newline="") as file:
-        rows = [{name: value for name, value in row.items() if name != "sha256"} for row in csv.DictReader(file)]
-    with RESULT.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    rows = kept_rows(run_dir / "parity.csv")
+    write([{name: value for name, value in row.items() if name != "sha256"} for row in rows], RESULT)
     print(RESULT.read_text())
 
 
