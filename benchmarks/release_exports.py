@@ -12,10 +12,9 @@ import argparse
 from pathlib import Path
 
 from bundle_run import ROOT, kept_rows, run_bundle, write
-from merged_frames import merge
-from release_weights import MODELS, SOURCES
+from release_weights import MODELS, SOURCES, merged_sources
 
-from scripts.data.fingerprints import file_sha256
+from scripts.io.provenance import file_sha256
 
 FORMATS = ("torchscript", "onnx", "openvino", "openvino_int8")
 RESULT = ROOT / "benchmarks" / "results" / "released_exports.csv"
@@ -28,7 +27,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "benchmarks" / "runs", help="run directories")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    frames = merge({name: args.data / folder for name, folder in SOURCES.items()}, args.work / "released_frames")
+    frames = merged_sources(args.data, args.work)
     weights = file_sha256(MODELS / "model.pt")
     overrides = {"dataset_dir": (frames / "images").resolve(), "formats": str(list(FORMATS))}
     run_dir = run_bundle(

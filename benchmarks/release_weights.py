@@ -34,9 +34,14 @@ FRAMES = 50  # on which float16 is compared with the weights as they were traine
 NAMES = "test frames of Kvasir-SEG and WCEBleedGen"
 
 
+def merged_sources(data: Path, work: Path) -> Path:
+    """The data sets of the release as one folder, in work; data holds them."""
+    return merge({name: data / folder for name, folder in SOURCES.items()}, work / "released_frames")
+
+
 def train(args: argparse.Namespace) -> Path:
     """The run directory of the finished training."""
-    frames = merge({name: args.data / folder for name, folder in SOURCES.items()}, args.work / "released_frames")
+    frames = merged_sources(args.data, args.work)
     overrides = {
         "dataset_dir": frames.resolve(),
         "encoder_weights": args.weights.resolve(),
