@@ -44,7 +44,7 @@ BARS = [
 def build_cases(folder: Path, threads: int) -> dict[str, Case]:
     """Every line of the table; exports are written to a folder."""
     lite = LESSNet("lite", encoder_weights="none").eval()
-    writer = FormatWriter(lite, [torch.rand(CALIBRATION, 3, SIDE, SIDE)], folder, CALIBRATION)
+    writer = FormatWriter(lite, torch.rand(CALIBRATION, 3, SIDE, SIDE), folder)
     cases = {EAGER: Case(lite, SIDE)}
     for name in FORMATS:
         file = folder / f"lite{SUFFIXES[name]}"

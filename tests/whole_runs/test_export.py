@@ -11,7 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from scripts.engines.export import ExportError, Parity, compare, export_network, fold_temperature
+from scripts.engines.export import (
+    ExportError,
+    Parity,
+    calibration_apart,
+    compare,
+    export_network,
+    fold_temperature,
+)
 from scripts.networks import CheckpointError, LESSNet
 from scripts.networks.backends import SUFFIXES, ExportedNetwork, backend_file, open_backend
 
@@ -42,7 +49,7 @@ def test_every_export_is_there_with_its_parity(exported: Path) -> None:
     assert tuple(rows) == BACKENDS
     for name, row in rows.items():
         assert (exported / row["file"]).is_file() and row["file"] == f"model{SUFFIXES[name]}"
-        assert int(row["frames"]) == 16
+        assert int(row["frames"]) == 8, "of 16; INT8 was calibrated on the others"
         assert float(row["dice"]) >= (0.99 if name == "openvino_int8" else 0.999)
         assert float(row["probability_difference"]) < (0.2 if name == "openvino_int8" else 1e-3)
     assert not list(exported.glob(".partial*")), "nothing is left of what was needed on the way"
@@ -101,6 +108,16 @@ def test_parity_by_hand() -> None:
     parity.add(first, second, 0.5)
     assert (parity.frames, parity.lowest_dice) == (2, pytest.approx(2 / 3))
     assert parity.dice == pytest.approx((2 / 3 + 1) / 2) and parity.probability_difference == pytest.approx(0.4)
+
+
+def test_int8_is_not_compared_on_frames_that_calibrated_it(tmp_path: Path) -> None:
+    frames = torch.arange(7.0).reshape(7, 1, 1, 1).expand(7, 3, 64, 64)
+    for most, expected in ((100, [0, 2, 4, 6]), (2, [0, 2])):
+        calibration, compared = calibration_apart(frames, most)
+        assert calibration[:, 0, 0, 0].tolist() == expected and compared[:, 0, 0, 0].tolist() == [1, 3, 5]
+    alone = [{"image": torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "error": [""]}]
+    with pytest.raises(ExportError, match="one frame alone"):
+        export_network(LESSNet(encoder_weights="none").eval(), alone, tmp_path, formats=["openvino_int8"])
 
 
 class Drifting(LESSNet):

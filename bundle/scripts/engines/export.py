@@ -79,7 +79,7 @@ def export_network(
         formats: some of FORMATS.
         temperature: folded into the segmentation head: the exports' logits are the network's divided by it.
         threshold: lesion is where the probability is above it.
-        calibration_frames: for INT8, at most.
+        calibration_frames: at most. INT8 is calibrated on every second frame, and all are compared on the others.
 
     Returns:
         ``output_dir``.
@@ -87,7 +87,7 @@ def export_network(
     Raises:
         ValueError: unknown format, temperature not above 0, sides that are no multiples of 32.
         ImportError: a package of a format is missing; it is named.
-        ExportError: no frame to compare on, or an export with other masks.
+        ExportError: no frame to compare on, one alone for INT8, or an export with other masks.
     """
     for kind in formats:
         if kind not in FORMATS:
@@ -100,18 +100,21 @@ def export_network(
     batches = [batch for batch in batches if len(batch)]
     if not batches:
         raise ExportError("no frame to compare the exports on; give --dataset_dir with pictures that can be read.")
-    height, width = batches[0].shape[-2:]
+    compared, calibration = torch.cat(batches), torch.empty(0)
+    if "openvino_int8" in formats:
+        calibration, compared = calibration_apart(compared, calibration_frames)
+    height, width = compared.shape[-2:]
     if height % MULTIPLE or width % MULTIPLE:
         raise ValueError(f"image_size is {height}x{width}; exports take multiples of {MULTIPLE}.")
     table, bad = Table(COLUMNS), []
     with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder) as scratch:
-        writer = FormatWriter(network, batches, Path(scratch), calibration_frames)
+        writer = FormatWriter(network, calibration, Path(scratch))
         for kind in (one for one in FORMATS if one in formats):
             logger.info("exporting %s", kind)
             made = Path(scratch) / kind / f"{name}{SUFFIXES[kind]}"
             made.parent.mkdir()
             writer.write(kind, made)
-            parity = compare(network, open_backend(made, kind), batches, threshold, kind)
+            parity = compare(network, open_backend(made, kind), compared.split(len(batches[0])), threshold, kind)
             _note(table, kind, made, parity)
             least = LEAST_DICE.get(kind, 0.999)
             if parity.dice < least:
@@ -123,6 +126,21 @@ def export_network(
     if bad:
         raise ExportError(f"not kept: {'; '.join(bad)}. Their rows are in {folder / PARITY_FILE}.")
     return folder
+
+
+def calibration_apart(frames: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Every second frame, at most so many, to calibrate INT8 on; and the others, as those would flatter it.
+
+    Args:
+        frames: (N, 3, H, W).
+        most: for calibration.
+
+    Raises:
+        ExportError: fewer than two frames.
+    """
+    if len(frames) < 2:
+        raise ExportError("one frame alone: INT8 is calibrated on one frame and compared on another; give two or more.")
+    return frames[::2][:most], frames[1::2]
 
 
 def _note(table: Table, kind: str, file: Path, parity: Parity) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,14 +25,12 @@ class FormatWriter:
 
     Args:
         network: in eval mode, on the CPU.
-        batches: frames (B, 3, H, W) in 0..1; INT8 is calibrated on them.
+        calibration: frames (N, 3, H, W) in 0..1 that INT8 is calibrated on.
         scratch: folder for what is needed on the way.
-        calibration_frames: at most.
     """
 
-    def __init__(self, network: nn.Module, batches: Sequence[Tensor], scratch: Path, calibration_frames: int) -> None:
-        self.network, self.batches, self.scratch = network, batches, scratch
-        self.calibration_frames = calibration_frames
+    def __init__(self, network: nn.Module, calibration: Tensor, scratch: Path) -> None:
+        self.network, self.calibration, self.scratch = network, calibration, scratch
 
     def write(self, kind: str, file: Path) -> None:
         """Write one format. Raises ImportError: its package is missing."""
@@ -56,15 +53,14 @@ class FormatWriter:
         import nncf
         import openvino
 
-        frames = torch.cat(list(self.batches))[: self.calibration_frames]
         original = self._openvino_model
         kinds = ("Convolution", "GroupConvolution")
         first = [one.get_friendly_name() for one in original.get_ordered_ops() if one.get_type_name() in kinds]
         model = nncf.quantize(
             original,
-            nncf.Dataset([frame[None].numpy() for frame in frames]),
+            nncf.Dataset([frame[None].numpy() for frame in self.calibration]),
             preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(frames),
+            subset_size=len(self.calibration),
             fast_bias_correction=False,
             ignored_scope=nncf.IgnoredScope(
                 names=first[:FLOAT_CONVOLUTIONS], types=list(FLOAT_OPERATIONS), validate=False
