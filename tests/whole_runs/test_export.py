@@ -15,9 +15,9 @@ from scripts.engines.export import (
     ExportError,
     Parity,
     calibration_apart,
-    compare,
     export_network,
     fold_temperature,
+    probabilities,
 )
 from scripts.networks import CheckpointError, LESSNet
 from scripts.networks.backends import SUFFIXES, ExportedNetwork, backend_file, open_backend
@@ -102,10 +102,9 @@ def test_a_temperature_is_folded_into_the_head() -> None:
 
 
 def test_parity_by_hand() -> None:
-    parity = Parity()
     first = torch.tensor([[[0.9, 0.8, 0.2, 0.1]], [[0.1, 0.1, 0.1, 0.1]]])
     second = torch.tensor([[[0.9, 0.4, 0.2, 0.1]], [[0.1, 0.2, 0.1, 0.1]]])
-    parity.add(first, second, 0.5)
+    parity = Parity.of(first, second, 0.5)
     assert (parity.frames, parity.lowest_dice) == (2, pytest.approx(2 / 3))
     assert parity.dice == pytest.approx((2 / 3 + 1) / 2) and parity.probability_difference == pytest.approx(0.4)
 
@@ -135,8 +134,8 @@ def test_an_export_with_other_masks_is_not_kept(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"not kept: torchscript: mean Dice .* expected 0.999"):
         export_network(network, frames, tmp_path, formats=["torchscript"])
     assert [path.name for path in tmp_path.iterdir()] == ["parity.csv"]
-    same = compare(network, network, [torch.rand(1, 3, 64, 64)], 0.5)
-    assert (same.dice, same.probability_difference) == (1.0, 0.0)
+    by_network = probabilities(network, [torch.rand(1, 3, 64, 64)], "original")
+    assert Parity.of(by_network, by_network, 0.5) == Parity(1, 1.0, 1.0, 0.0)
 
 
 @pytest.mark.parametrize(

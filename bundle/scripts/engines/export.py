@@ -36,7 +36,7 @@ class ExportError(RuntimeError):
     """A network cannot be exported, or the export does not do the same; the message says which and the cure."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Parity:
     """How far the masks of an export are from those of the original.
 
@@ -45,19 +45,17 @@ class Parity:
         probability_difference: largest absolute difference of a pixel's lesion probability.
     """
 
-    frames: int = 0
-    dice: float = 0.0
-    lowest_dice: float = 1.0
-    probability_difference: float = 0.0
+    frames: int
+    dice: float
+    lowest_dice: float
+    probability_difference: float
 
-    def add(self, original: Tensor, exported: Tensor, threshold: float) -> None:
-        """Lesion probabilities (B, H, W) of the same frames."""
-        self.probability_difference = max(self.probability_difference, float((original - exported).abs().max()))
-        for first, second in zip(original > threshold, exported > threshold, strict=True):
-            dice = pairwise_agreement([first.numpy(), second.numpy()])
-            self.dice = (self.dice * self.frames + dice) / (self.frames + 1)
-            self.lowest_dice = min(self.lowest_dice, dice)
-            self.frames += 1
+    @classmethod
+    def of(cls, original: Tensor, exported: Tensor, threshold: float) -> Parity:
+        """Of lesion probabilities (N, H, W) of the same frames."""
+        masks = zip((original > threshold).numpy(), (exported > threshold).numpy(), strict=True)
+        dices = [pairwise_agreement([first, second]) for first, second in masks]
+        return cls(len(dices), sum(dices) / len(dices), min(dices), float((original - exported).abs().max()))
 
 
 def export_network(
@@ -106,6 +104,8 @@ def export_network(
     height, width = compared.shape[-2:]
     if height % MULTIPLE or width % MULTIPLE:
         raise ValueError(f"image_size is {height}x{width}; exports take multiples of {MULTIPLE}.")
+    parts = compared.split(len(batches[0]))
+    original = probabilities(network, parts, "original")
     table, bad = Table(COLUMNS), []
     with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder) as scratch:
         writer = FormatWriter(network, calibration, Path(scratch))
@@ -114,7 +114,7 @@ def export_network(
             made = Path(scratch) / kind / f"{name}{SUFFIXES[kind]}"
             made.parent.mkdir()
             writer.write(kind, made)
-            parity = compare(network, open_backend(made, kind), compared.split(len(batches[0])), threshold, kind)
+            parity = Parity.of(original, probabilities(open_backend(made, kind), parts, kind), threshold)
             _note(table, kind, made, parity)
             least = LEAST_DICE.get(kind, 0.999)
             if parity.dice < least:
@@ -180,11 +180,6 @@ def fold_temperature(network: nn.Module, temperature: float) -> nn.Module:
 
 
 @torch.no_grad()
-def compare(
-    network: nn.Module, exported: nn.Module, batches: Sequence[Tensor], threshold: float, name: str = ""
-) -> Parity:
-    """How the masks of two networks differ on batches (B, 3, H, W) in 0..1."""
-    parity = Parity()
-    for batch in tqdm(batches, desc=f"comparing {name}", delay=2, leave=False):
-        parity.add(lesion_probability(network(batch)), lesion_probability(exported(batch)), threshold)
-    return parity
+def probabilities(network: nn.Module, batches: Sequence[Tensor], name: str) -> Tensor:
+    """Lesion probabilities (N, H, W) of batches (B, 3, H, W) in 0..1."""
+    return torch.cat([lesion_probability(network(one)) for one in tqdm(batches, desc=name, delay=2, leave=False)])

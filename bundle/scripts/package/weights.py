@@ -14,7 +14,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
-from scripts.engines.export import compare
+from scripts.engines.export import Parity, probabilities
 from scripts.engines.inference import companion_beside
 from scripts.io.image_reader import read_rgb
 from scripts.networks.checkpoints import CheckpointError, find_state, load_weights, read_file
@@ -153,7 +153,8 @@ def _parity(
     resize = ResizeTo(keys="image", size=[side, side])
     pictures = [torch.from_numpy(read_rgb(str(path)).copy()).permute(2, 0, 1) for path in frames]
     batches = [resize({"image": picture})["image"][None].float() / 255 for picture in pictures]
-    parity = compare(original, stored, batches, THRESHOLD, "float16")
+    by_both = [probabilities(network, batches, name) for network, name in ((original, "float32"), (stored, "float16"))]
+    parity = Parity.of(*by_both, THRESHOLD)
     if parity.dice < LEAST_DICE:
         raise PackageError(
             [
