@@ -181,5 +181,5 @@ def fold_temperature(network: nn.Module, temperature: float) -> nn.Module:
 
 @torch.no_grad()
 def probabilities(network: nn.Module, batches: Sequence[Tensor], name: str) -> Tensor:
-    """Lesion probabilities (N, H, W) of batches (B, 3, H, W) in 0..1."""
+    """Lesion probabilities (N, H, W) of batches (B, 3, H, W) in 0..1; the progress bar shows the name."""
     return torch.cat([lesion_probability(network(one)) for one in tqdm(batches, desc=name, delay=2, leave=False)])
