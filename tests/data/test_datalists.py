@@ -14,6 +14,7 @@ from PIL import Image
 from scripts.data import build_datalists, read_manifest
 from scripts.data.errors import DatasetError, LeakError
 from scripts.data.layouts import read_dataset
+from scripts.data.sections import unlabeled_stream
 
 SECTIONS = ["training", "unlabeled", "validation", "test"]
 
@@ -63,6 +64,15 @@ def test_images_alone_leaves_the_folder_of_unlabelled_frames_out(tiny_dataset: P
     unused = set(files(full["training"])) - set(files(alone["training"]))
     assert unused and unused <= set(files(alone["unlabeled"])), "and those whose masks are not used"
     assert alone["training"] == half["training"]
+
+
+def test_the_labelled_frames_are_seen_without_their_masks_on_request(tiny_dataset: Path) -> None:
+    sections = build_datalists(tiny_dataset, 0.5)
+    assert unlabeled_stream(sections) == sections["unlabeled"]
+    seen = unlabeled_stream(sections, labeled_too=True)
+    assert sorted(files(seen)) == sorted(files(sections["unlabeled"]) + files(sections["training"]))
+    assert not any("label" in item for item in seen)
+    assert all("label" in item for item in sections["training"]), "the sections stay as they are"
 
 
 def test_more_frames_from_a_folder(tiny_dataset: Path, tmp_path: Path) -> None:

@@ -81,6 +81,16 @@ def test_an_objective_from_start_to_report(
     check_run_directory(run, objective)
 
 
+def test_labelled_frames_alone_teach_without_their_masks_too(
+    run_config: Any, tiny: dict[str, Any], frames_dir: Path, tmp_path: Path
+) -> None:
+    changes = {"unlabeled_data": False, "labeled_as_unlabeled": True, "objective": "mean_teacher"}
+    run_config("train", **(tiny | changes), dataset_dir=str(frames_dir), output_dir=str(tmp_path), run_name="x")
+    assert json.loads((tmp_path / "x/manifest.json").read_text())["counts"]["unlabeled"]["images"] == 0
+    for row in rows(tmp_path / "x/metrics.csv"):
+        assert math.isfinite(float(row["loss_unsupervised"])), "there were frames for the objective"
+
+
 def test_repeating_a_finished_command_changes_nothing(
     run_config: Any, tiny: dict[str, Any], trained_run: Path, frames_dir: Path, tmp_path: Path
 ) -> None:

@@ -113,6 +113,14 @@ def _split(
     return split_by_group(labelled, fractions, seed, strata(labelled))
 
 
+def unlabeled_stream(sections: dict[str, list[Item]], labeled_too: bool = False) -> list[Item]:
+    """What the objective on unlabelled frames sees; `labeled_too`: the training frames without their masks as well.
+
+    FixMatch (Sohn et al. 2020) has all labelled frames among the unlabelled ones.
+    """
+    return [*sections["unlabeled"], *(without(item, "label") for item in sections["training"] if labeled_too)]
+
+
 def without(item: Item, key: str) -> Item:
     """The item without that key."""
     return {name: value for name, value in item.items() if name != key}

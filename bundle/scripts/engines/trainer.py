@@ -71,7 +71,8 @@ class SemiSupervisedTrainer(FrameTrainer):
         if objective is not None and unlabeled_data_loader is None:
             raise ValueError(
                 f"{type(objective).__name__} needs unlabelled frames and there are none: put them into images/ without "
-                "a mask or into unlabeled/, lower --label_fraction, or train with --objective supervised."
+                "a mask or into unlabeled/, lower --label_fraction, let it see the labelled ones by "
+                "--labeled_as_unlabeled True, or train with --objective supervised."
             )
         if objective is not None and objective.needs_teacher and teacher is None:
             raise ValueError(f"{type(objective).__name__} needs a teacher: give an EMATeacher of the network.")
