@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,17 @@ def test_what_cannot_be_exported(
             "inference", "export", **{**options, "image_size": 64, "output_dir": str(tmp_path / "out"), **changes}
         )
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_missing_packages_are_named_before_a_frame_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("onnxruntime", "nncf"):
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+    unread = (pytest.fail("a frame was read") for _ in range(1))
+    with pytest.raises(
+        ImportError, match="onnxruntime, nncf cannot .* for onnx, openvino_int8: pip install onnxruntime n"
+    ):
+        export_network(LESSNet(encoder_weights="none").eval(), unread, tmp_path, formats=["onnx", "openvino_int8"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_frames_that_cannot_be_read_are_not_compared(tmp_path: Path) -> None:

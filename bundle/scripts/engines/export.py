@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from scripts.data.fingerprints import file_sha256
-from scripts.engines.export_formats import FormatWriter
+from scripts.engines.export_formats import FormatWriter, require_packages
 from scripts.engines.frame_quality import pairwise_agreement
 from scripts.io.atomic import PARTIAL
 from scripts.io.table import Table
@@ -84,7 +84,7 @@ def export_network(
 
     Raises:
         ValueError: unknown format, temperature not above 0, sides that are no multiples of 32.
-        ImportError: a package of a format is missing; it is named.
+        ImportError: packages of the formats are missing; they are named before a frame is read.
         ExportError: no frame to compare on, one alone for INT8, or an export with other masks.
     """
     for kind in formats:
@@ -92,6 +92,7 @@ def export_network(
             raise ValueError(f"format '{kind}' is unknown; expected some of {', '.join(FORMATS)}.")
     if not formats:
         raise ValueError(f"formats is empty; expected some of {', '.join(FORMATS)}.")
+    require_packages(formats)
     folder = ensure_writable(output_dir)
     network = fold_temperature(network, temperature)
     batches = [batch["image"][[not error for error in batch["error"]]].float() / 255 for batch in frames]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,24 @@ LARGEST = 2048  # pixels, side of an input of the ONNX file
 FLOAT_CONVOLUTIONS = 20
 #: operations that stay in float: LayerNorm, and the products and the softmax of attention
 FLOAT_OPERATIONS = ("MVN", "MatMul", "Softmax", "ScaledDotProductAttention")
+#: what each format is made and run with, beyond torch
+PACKAGES = {
+    "torchscript": (),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+    "openvino_int8": ("onnx", "onnxscript", "openvino", "nncf"),
+}
+
+
+def require_packages(formats: Sequence[str]) -> None:
+    """Before work starts: what the formats need is there. Raises ImportError: packages are missing; all are named."""
+    missing = {kind: [name for name in PACKAGES[kind] if find_spec(name) is None] for kind in formats}
+    if names := list(dict.fromkeys(name for one in missing.values() for name in one)):
+        kinds = ", ".join(kind for kind in formats if missing[kind])
+        raise ImportError(
+            f"{', '.join(names)} cannot be imported, expected for {kinds}: pip install {' '.join(names)} (the extra "
+            "'export' of pyproject.toml), or leave these formats out."
+        )
 
 
 class FormatWriter:
@@ -33,7 +53,7 @@ class FormatWriter:
         self.network, self.calibration, self.scratch = network, calibration, scratch
 
     def write(self, kind: str, file: Path) -> None:
-        """Write one format. Raises ImportError: its package is missing."""
+        """Write one format."""
         getattr(self, f"_{kind}")(file)
 
     def _torchscript(self, file: Path) -> None:
@@ -71,9 +91,6 @@ class FormatWriter:
     @cached_property
     def _onnx_bytes(self) -> bytes:
         """The ONNX file: any batch, sides in multiples of 32."""
-        import onnx  # noqa: F401  # named here, where the message says what is missing, not inside of the exporter
-        import onnxscript  # noqa: F401
-
         most = LARGEST // MULTIPLE
         batch, rows, columns = (
             torch.export.Dim(name, min=low, max=most) for name, low in (("batch", 1), ("rows", 2), ("columns", 2))
