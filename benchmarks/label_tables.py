@@ -12,7 +12,7 @@ from label_grid import GROUPS
 from label_reaches import Reach, reaches
 from label_tried import tried
 from plot_label_efficiency import figure_files
-from tables import Rows, having, kinds, markdown, mean_and_spread
+from tables import Rows, gains, having, kinds, markdown, mean_and_spread
 
 NOT_YET = "Not measured yet."
 #: what stands beside every number
@@ -26,30 +26,47 @@ SHOWN = {
     "best_ece": "ECE, best",
     "best_ece_scaled": "ECE scaled, best",
 }
+#: what the Dice of a group's lines is compared with, seed by seed: the same cell with this in the place of its own
+REFERENCE = {
+    "rivals": ("network", "lite"),
+    "ablation": ("method", "supervised"),
+    "fusion": ("network", "lite"),
+    "size": ("network", "lite"),
+}
 
 
 def by_fraction(rows: Rows, data: str) -> str:
-    """lite from ImageNet weights on one data set: Dice by share of labels, best and last epoch; seeds in brackets."""
+    """lite from ImageNet weights on one data set: Dice by share of labels, best and last epoch.
+
+    In brackets how many seeds, and behind them the difference to supervised on the seeds that both have.
+    """
     methods = {cell.method for group in ("headline", "methods") for cell in GROUPS[group]()}
     own = [row for row in rows if row["method"] in methods]
     own = having(own, data=data, network="lite", start="imagenet", settings="")
     fractions = sorted({float(row["label_fraction"]) for row in own})
     body = []
     for method, *scale in kinds(own, "method", *SCALE):
-        kind = having(own, method=method, **dict(zip(SCALE, scale, strict=True)))
+        alike = having(own, **dict(zip(SCALE, scale, strict=True)))
         for which in ("best", "last"):
             cells = []
             for fraction in fractions:
-                found = [row for row in kind if float(row["label_fraction"]) == fraction]
+                here = [row for row in alike if float(row["label_fraction"]) == fraction]
+                found = having(here, method=method)
                 seeds = f" ({len(found)})" if found else ""
-                cells.append(mean_and_spread([row[f"{which}_dice"] for row in found]) + seeds)
+                name = f"{which}_dice"
+                more = gains(found, having(here, method="supervised"), name) if method != "supervised" else []
+                seeds += f" {statistics.mean(more):+.3f}" if more else ""
+                cells.append(mean_and_spread([row[name] for row in found]) + seeds)
             body.append([short_title(method), "imagenet", which, *scale, *cells])
     header = ["method", "start", "epoch", "preset", "steps", "px", *(f"{fraction:.0%}" for fraction in fractions)]
     return markdown(header, body) if body else NOT_YET
 
 
 def of_group(rows: Rows, group: str) -> str:
-    """Every measured kind of cell of a group, with the network's size; of size, whatever it started from."""
+    """Every measured kind of cell of a group, with the network's size; of size, whatever it started from.
+
+    Means are over the seeds of a line, which others may not have; the difference to REFERENCE is over those of both.
+    """
     rows = having(rows, settings="")
     if group != "size":
         starts = {cell.start for cell in GROUPS[group]()}
@@ -57,21 +74,28 @@ def of_group(rows: Rows, group: str) -> str:
     name_of = TITLES.__getitem__ if group == "ablation" else short_title
     columns = ("data", "label_fraction", "method", "network")
     order = list(dict.fromkeys(tuple(asdict(cell)[name] for name in columns) for cell in GROUPS[group]()))
+    column, reference = REFERENCE[group]
     body = []
     for key in order:
         here = [
             row for row in rows if (row["data"], float(row["label_fraction"]), row["method"], row["network"]) == key
         ]
         for start, parameters, work, preset, steps, side in kinds(here, "start", "parameters", "gmac", *SCALE):
-            own = having(here, start=start, preset=preset, steps=steps, image_size=side)
+            alike = {"start": start, "preset": preset, "steps": steps, "image_size": side}
+            own = having(here, **alike)
             data, fraction, method, network = key
+            same = having(rows, **alike, data=data, label_fraction=own[0]["label_fraction"])
+            beside = {"method": method, "network": network, column: reference}
+            more = gains(own, having(same, **beside), "best_dice") if own[0][column] != reference else []
             body.append([
                 data, f"{fraction:.0%}", name_of(method), network, start,
                 f"{float(parameters) / 1e6:.2f}", work, preset, _steps(own), side,
                 ", ".join(row["seed"] for row in own),
+                f"{statistics.mean(more):+.3f} ({len(more)})" if more else "–",
                 *(mean_and_spread([row[name] for row in own], name) for name in SHOWN),
             ])  # fmt: skip
     header = ["data", "labels", "method", "network", "start", "M parameters", "GMAC", "preset", "steps", "px", "seeds"]
+    header.append(f"Dice over {reference} (seeds)")
     return markdown([*header, *SHOWN.values()], body) if body else NOT_YET
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
 
-from tables import Rows, having, kinds, markdown
+from tables import Rows, gains, having, kinds, markdown
 
 SAME = ("data", "label_fraction", "method", "network", "start", "preset")
 FIGURES = {"val_dice": "validation Dice", "best_dice": "test Dice, best", "last_dice": "test Dice, last"}
@@ -20,9 +19,9 @@ def tried(rows: Rows, nothing: str = "") -> str:
         nothing: what is given back where no row has overrides.
     """
     body = []
-    plain = {_key(row): row for row in having(rows, settings="")}
     for kind in kinds([row for row in rows if row["settings"]], *SAME, "settings"):
         own = having(rows, **dict(zip((*SAME, "settings"), kind, strict=True)))
+        plain = having(rows, **dict(zip(SAME, kind, strict=False)), settings="")
         data, fraction, method, network, start, preset, settings = kind
         seeds = ", ".join(row["seed"] for row in own)
         cells = [_beside(own, plain, name) for name in FIGURES]
@@ -31,12 +30,8 @@ def tried(rows: Rows, nothing: str = "") -> str:
     return markdown(header, body) if body else nothing
 
 
-def _key(row: Mapping[str, str]) -> tuple[str, ...]:
-    return (*(row[name] for name in SAME), row["seed"])
-
-
-def _beside(own: Sequence[Mapping[str, str]], plain: Mapping[tuple[str, ...], Mapping[str, str]], name: str) -> str:
+def _beside(own: Rows, plain: Rows, name: str) -> str:
     """Mean of a figure, and in brackets by how much it lies above the same cells without overrides."""
     mean = f"{statistics.mean(float(row[name]) for row in own):.3f}"
-    gains = [float(row[name]) - float(plain[_key(row)][name]) for row in own if _key(row) in plain]
-    return f"{mean} ({statistics.mean(gains):+.3f})" if gains else mean
+    more = gains(own, plain, name)
+    return f"{mean} ({statistics.mean(more):+.3f})" if more else mean

@@ -21,6 +21,12 @@ def having(rows: Rows, **values: str) -> Rows:
     return sorted(found, key=lambda row: int(row["seed"]))
 
 
+def gains(own: Rows, others: Rows, name: str) -> list[float]:
+    """By how much a figure lies above that of the others, for each seed that both have: same split, same labels."""
+    theirs = {row["seed"]: float(row[name]) for row in others if row[name]}
+    return [float(row[name]) - theirs[row["seed"]] for row in own if row[name] and row["seed"] in theirs]
+
+
 def markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """A table."""
     lines = [header, ["---"] * len(header), *body]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from label_reaches import MOST_PARAMETERS, Reach, reaches
@@ -110,8 +111,8 @@ def test_table_by_share_of_labels() -> None:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         "| supervised | imagenet | best | cpu | 800 | 128 | 0.750 ± 0.071 (2) | 0.900 (1) |",
         "| supervised | imagenet | last | cpu | 800 | 128 | 0.740 ± 0.071 (2) | 0.890 (1) |",
-        "| mean teacher | imagenet | best | cpu | 800 | 128 | 0.750 (1) | – |",
-        "| mean teacher | imagenet | last | cpu | 800 | 128 | 0.740 (1) | – |",
+        "| mean teacher | imagenet | best | cpu | 800 | 128 | 0.750 (1) +0.050 | – |",
+        "| mean teacher | imagenet | last | cpu | 800 | 128 | 0.740 (1) +0.050 | – |",
     ]
 
 
@@ -131,7 +132,26 @@ def test_table_of_a_group_has_size_and_steps_beside_the_figures() -> None:
         "128",
         "0",
     ]
-    assert cells[11:14] == ["0.800", "0.790", "0.700"]
+    assert cells[11:15] == ["–", "0.800", "0.790", "0.700"]
+
+
+@pytest.mark.parametrize(
+    ("group", "one"), [("ablation", {"method": "fixmatch"}), ("fusion", {"network": "lite_plain", "fraction": 1.0})]
+)
+def test_a_line_is_compared_on_the_seeds_that_both_have(group: str, one: dict[str, Any]) -> None:
+    fraction = one.get("fraction", 0.1)
+    rows = [row(dice, seed=seed, fraction=fraction) for seed, dice in ((0, 0.70), (1, 0.90), (2, 0.80))]
+    rows += [row(dice, seed=seed, **one) for seed, dice in ((0, 0.72), (2, 0.86))]
+    rows += [
+        row(0.1, seed=0, fraction=fraction, preset="cpu_long"),
+        row(0.2, seed=0, fraction=fraction, start="random"),
+    ]
+    cells = [line.split(" | ") for line in of_group(rows, group).splitlines()[2:]]
+    # .02 and .06, though the means are .80 and .79
+    assert [line[10:13] for line in cells if line[7] == "cpu"] == [
+        ["0, 1, 2", "–", "0.800 ± 0.100"],
+        ["0, 2", "+0.040 (2)", "0.790 ± 0.099"],
+    ]
 
 
 def test_other_starts_of_a_group_are_shown_too() -> None:
