@@ -238,6 +238,17 @@ def test_evaluate_has_a_run_of_its_own() -> None:
     assert run == evaluating != training
 
 
+def test_pseudo_labels_can_be_held_to_the_shares_of_the_masks(tiny_dataset: Path, tmp_path: Path) -> None:
+    overrides = {"dataset_dir": str(tiny_dataset), "run_dir": str(tmp_path / "run")}
+    shares = {"objective_options::class_shares": "@train#class_shares"}
+    workflow = ConfigWorkflow("configs/train.json", logging_file=False, **overrides, **shares)
+    objective = workflow.parser.get_parsed_content("train#objective")
+    dataset = workflow.parser.get_parsed_content("train#dataset")
+    masks = [dataset[index]["label"] for index in range(len(dataset))]  # a CacheDataset has no end to iterate to
+    lesion = sum(float((mask > 0).float().mean()) for mask in masks) / len(masks)
+    assert 0 < lesion < 0.5 and objective.alignment.target.tolist() == pytest.approx([1 - lesion, lesion])
+
+
 def test_metadata() -> None:
     metadata = read("metadata")
     assert [key for key in REQUIRED if key not in metadata] == []

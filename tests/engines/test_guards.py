@@ -6,7 +6,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from scripts.engines.guards import CollapseError, CollapseGuard, labeled_lesion_share
+from scripts.engines.guards import CollapseError, CollapseGuard
 
 
 def watch(guard: CollapseGuard, shares: list[float | None]) -> int:
@@ -66,10 +66,3 @@ def test_the_message_names_the_options() -> None:
         watch(make_guard(), [0.0] * 3)
     for option in ("--unsupervised_start", "--unsupervised_weight", "--objective supervised", "--collapse_lowest"):
         assert option in str(caught.value)
-
-
-def test_prior_by_hand() -> None:
-    quarter = torch.zeros(1, 4, 4, dtype=torch.uint8)
-    quarter[:, :2, :2] = 1
-    labels = [quarter, torch.ones(1, 2, 2, dtype=torch.uint8), torch.zeros(1, 8, 8, dtype=torch.uint8)]
-    assert labeled_lesion_share([{"label": label} for label in labels]) == pytest.approx((0.25 + 1 + 0) / 3)

@@ -73,6 +73,15 @@ def test_each_trains_the_real_network(name: str, network: LESSNet, frames: Tenso
     assert teacher is None or all(parameter.grad is None for parameter in teacher.parameters())
 
 
+def test_softmatch_has_moments_for_each_class(frames: Tensor) -> None:
+    objective = build_objective("weak_to_strong", {"weighting": "softmatch"}, classes=3)
+    network = LESSNet("lite", encoder_weights="none", out_channels=3)
+    with torch.no_grad():
+        list(network.parameters())[-1].copy_(torch.tensor([0.0, 0.0, 9.0]))  # the last class everywhere
+    assert objective(network, network.eval(), frames).loss.isfinite()
+    assert objective.weighting.mean[2] != objective.weighting.mean[0]
+
+
 def test_unknown_option_gets_the_nearest() -> None:
     with pytest.raises(ValueError, match="'weak_to_strong' has no option 'treshold'; did you mean 'threshold'"):
         build_objective("weak_to_strong", {"treshold": 0.9})

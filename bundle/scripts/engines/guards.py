@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ignite.engine import Engine, Events
-from torch.utils.data import Dataset
 
 
 class CollapseError(RuntimeError):
@@ -59,9 +58,3 @@ class CollapseGuard:
             "supervised; if the unlabelled frames really hold that little or that much lesion, widen "
             "--collapse_lowest or --collapse_highest."
         )
-
-
-def labeled_lesion_share(dataset: Dataset) -> float:
-    """Mean lesion share of the masks of a data set, 0..1: the prior that the guard compares with."""
-    shares = [float((dataset[index]["label"] > 0).float().mean()) for index in range(len(dataset))]
-    return sum(shares) / len(shares)

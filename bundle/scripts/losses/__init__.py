@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,16 +36,20 @@ OBJECTIVES: dict[str, type[Objective] | None] = {
 }
 
 
-def build_objective(name: str, options: Mapping[str, Any] | None = None) -> Objective | None:
+def build_objective(name: str, options: Mapping[str, Any] | None = None, classes: int = 2) -> Objective | None:
     """The objective of that name; None for "supervised", which leaves the unlabelled frames alone.
 
     Args:
         name: a key of OBJECTIVES.
         options: arguments of the objective's class.
+        classes: how many the network tells apart, for objectives that keep something for each.
 
     Raises:
         ValueError: unknown name or option, with the nearest known one.
     """
+    objective = OBJECTIVES.get(name)
+    if objective is not None and "classes" in inspect.signature(objective).parameters:
+        options = {"classes": classes, **(options or {})}
     return build_named(name, OBJECTIVES, options)
 
 

@@ -56,10 +56,10 @@ class SoftMatch(nn.Module):
         return torch.exp(-(self.sigmas**2) * below.square() / (2 * self.variance[pseudo_label].clamp(min=1e-8)))
 
 
-def confidence_weighting(name: str = "fixed", threshold: float = 0.85) -> nn.Module:
-    """ "fixed" -> FixedThreshold(threshold), "softmatch" -> SoftMatch()."""
+def confidence_weighting(name: str = "fixed", threshold: float = 0.85, classes: int = 2) -> nn.Module:
+    """ "fixed" -> FixedThreshold(threshold), "softmatch" -> SoftMatch(classes)."""
     if name == "fixed":
         return FixedThreshold(threshold)
     if name == "softmatch":
-        return SoftMatch()
+        return SoftMatch(classes)
     raise ValueError(f"weighting '{name}' is unknown; expected 'fixed' or 'softmatch'.")

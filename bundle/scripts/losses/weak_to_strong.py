@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scripts.losses.alignment import DistributionAlignment
 from scripts.losses.confidence import confidence_weighting
 from scripts.losses.masked import masked_mean
 from scripts.losses.objective import Objective, ObjectiveOutput
@@ -34,8 +35,11 @@ class WeakToStrongObjective(Objective):
         complementary_dropout: share of frames whose channels are dropped (0 = off; needs two strong views).
         cutmix: share of frames into which another one's box is pasted.
         dice: d, share of the Dice term, 0..1.
+        class_shares: share of each class in the labelled pixels, to which the teacher's probabilities are aligned
+            before they are judged (DistributionAlignment); None = not.
         flip_averaging: whether the teacher's probabilities are the mean over the frame and the mirrored frame.
         strong_statistics: whether the strong views count in BatchNorm's running statistics.
+        classes: number of classes.
         weak_view: geometry and light colour, shared by all; strong_view: colour only, on top of the weak view.
     """
 
@@ -49,15 +53,22 @@ class WeakToStrongObjective(Objective):
         complementary_dropout: float = 0.5,
         cutmix: float = 0.5,
         dice: float = 0.5,
+        class_shares: Sequence[float] | None = None,
         flip_averaging: bool = False,
         strong_statistics: bool = True,
+        classes: int = 2,
         weak_view: nn.Module | None = None,
         strong_view: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if strong_views not in (1, 2):
             raise ValueError(f"strong_views is {strong_views}; expected 1 or 2.")
-        self.weighting = confidence_weighting(weighting, threshold)
+        if class_shares is not None and len(class_shares) != classes:
+            raise ValueError(
+                f"class_shares has {len(class_shares)} numbers; expected one for each of {classes} classes."
+            )
+        self.weighting = confidence_weighting(weighting, threshold, classes)
+        self.alignment = None if class_shares is None else DistributionAlignment(class_shares)
         self.strong_views = strong_views
         self.complementary_dropout = complementary_dropout if strong_views == 2 else 0.0
         self.cutmix = CutMix(cutmix)
@@ -79,7 +90,10 @@ class WeakToStrongObjective(Objective):
         seen = self.weak_view(image)
         weak, valid = seen.image, seen.valid()[:, 0]
         with torch.no_grad():
-            confidence, pseudo_label = self._probabilities(teacher, weak).max(dim=1)
+            probability = self._probabilities(teacher, weak)
+            if self.alignment is not None:
+                probability = self.alignment(probability, valid)
+            confidence, pseudo_label = probability.max(dim=1)
             weight = self.weighting(confidence, pseudo_label) * valid
 
         views, labels, weights, valids = [], [], [], []
