@@ -62,10 +62,21 @@ def test_false_alarms_have_to_be_fewer() -> None:
     name = "best_false_positive_frames_at_recall_70"
     rows = [row(0.6, data="wce_bleeding", **{name: "0.3"})]
     rows.append(row(0.6, data="wce_bleeding", method="weak_to_strong", **{name: "0.2"}))
-    assert found(rows, "10%: false-positive frames at recall 0.7").verdict.startswith("met")
-    assert found(rows, "10%: false-positive frames at recall 0.8").verdict == "unmeasured", "no value there"
+    at = "10%: false-positive frames at recall {}, weak_to_strong"
+    assert found(rows, at.format(0.7)).verdict.startswith("met")
+    assert found(rows, at.format(0.8)).verdict == "unmeasured", "no value there"
     rows[1][name] = "0.3"
-    assert found(rows, "10%: false-positive frames at recall 0.7").verdict.startswith("missed"), "not below"
+    assert found(rows, at.format(0.7)).verdict.startswith("missed"), "not below"
+
+
+def test_bleeding_has_a_second_objective_beside_the_recipe() -> None:
+    half, all_labels = {"data": "wce_bleeding", "fraction": 0.5}, {"data": "wce_bleeding", "fraction": 1.0}
+    rows = [row(0.60, **all_labels), row(0.58, method="weak_to_strong", **half), row(0.61, method="less_net", **half)]
+    rows.append(row(0.57, network="smp_unet_mobilenetv2", **all_labels))
+    assert found(rows, "wce_bleeding: weak_to_strong with 50 %").measured.startswith("-0.020")
+    assert found(rows, "wce_bleeding: less_net with 50 %").measured.startswith("+0.010")
+    assert found(rows, "wce_bleeding: lite with 50 % (less_net) over smp_unet_mob").measured.startswith("+0.040")
+    assert not [reach for reach in reaches(rows, "cpu") if "less_net" in reach.name and reach.name.startswith("kvasir")]
 
 
 def test_parameters_of_lite() -> None:
