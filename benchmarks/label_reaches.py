@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,16 +41,12 @@ def reaches(rows: Rows, preset: str) -> list[Reach]:
     lite = {"network": "lite", "start": "imagenet"}
     found = []
     for fraction, bar in ((0.1, 0.04), (0.25, 0.02)):
-        found.append(
-            _difference(
-                f"Kvasir, {fraction:.0%} of the labels: {RECIPE} over supervised",
-                rows,
-                {"data": "kvasir", "method": RECIPE, "label_fraction": fraction, **lite},
-                {"data": "kvasir", "method": "supervised", "label_fraction": fraction, **lite},
-                bar,
-            )
-        )
-    for data, method in _semi_supervised(("kvasir", "wce_bleeding")):
+        for method in (RECIPE, SECOND["kvasir"]):
+            at = {"data": "kvasir", "label_fraction": fraction, **lite}
+            name = f"Kvasir, {fraction:.0%} of the labels: {method} over supervised"
+            found.append(_difference(name, rows, at | {"method": method}, at | {"method": "supervised"}, bar))
+    both = [(data, method) for data in ("kvasir", "wce_bleeding") for method in (RECIPE, SECOND[data])]
+    for data, method in both:
         found.append(
             _difference(
                 f"{data}: {method} with 50 % over supervised with 100 %",
@@ -59,7 +55,7 @@ def reaches(rows: Rows, preset: str) -> list[Reach]:
                 {"data": data, "method": "supervised", "label_fraction": 1.0, **lite},
             )
         )
-    for data, method in _semi_supervised(("kvasir", "wce_bleeding")):
+    for data, method in both:
         # No group of the grid has SECOND from random numbers.
         others = [(network, "random") for network in ("published", *RIVALS) if method == RECIPE]
         for network, start in (*others, *((network, "imagenet") for network in SAME_ENCODER)):
@@ -76,21 +72,14 @@ def reaches(rows: Rows, preset: str) -> list[Reach]:
     found.append(_difference(name, rows, same | {"network": "lite"}, same | {"network": "published"}))
     found.append(_parameters(rows))
     for fraction in (0.1, 0.25, 0.5):
-        for data, method in _semi_supervised(("wce_bleeding",)):
-            at = {"data": data, "label_fraction": fraction, **lite}
+        for method in (RECIPE, SECOND["wce_bleeding"]):
+            at = {"data": "wce_bleeding", "label_fraction": fraction, **lite}
             for recall in RECALLS:
-                name = f"{data}, {fraction:.0%}: false-positive frames at recall {recall:g}, {method} below supervised"
+                name = f"wce_bleeding, {fraction:.0%}: false-positive frames at recall {recall:g}, "
+                name += f"{method} below supervised"
                 sides = at | {"method": method}, at | {"method": "supervised"}
                 found.append(_difference(name, rows, *sides, figure=f"best_{at_recall(recall)}", lower=True))
     return found
-
-
-def _semi_supervised(datasets: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """(data set, objective): the recipe, then what is above it there on validation."""
-    for data in datasets:
-        yield data, RECIPE
-        if data in SECOND:
-            yield data, SECOND[data]
 
 
 def _difference(

@@ -9,7 +9,7 @@ from bundle_run import config_file
 from label_axes import CHAIN, METHODS, NETWORKS, PRESETS, RIVALS, SAME_ENCODER, refusal
 from label_cell import Setting, encoder_weights, last_stage, network_size
 from label_efficiency import parsed
-from label_grid import GROUPS, TIERS, Cell, free, plan
+from label_grid import GROUPS, SECOND, TIERS, Cell, free, plan
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -35,6 +35,11 @@ def test_headline_has_every_share_of_labels_and_no_method_without_frames() -> No
     assert triples("headline") == expected
     others = [cell for cell in plan(["headline"], [0]) if cell.start == "random"]
     assert others == [Cell("kvasir", network, "weak_to_strong", 0.1, "random") for network in ("lite", "published")]
+
+
+def test_second_methods_of_the_reaches_are_in_the_grid() -> None:
+    wanted = {(data, method, fraction) for data, method in SECOND.items() for fraction in (0.1, 0.25, 0.5)}
+    assert len(wanted) == 6 and wanted <= set(triples("methods"))
 
 
 def test_ablation_is_the_chain_and_what_stands_beside_it() -> None:
