@@ -23,6 +23,7 @@ FIGURES = ROOT / "bundle" / "docs" / "figures"
 COLOURS = {
     "supervised": "#5b5b5b",
     "weak_to_strong": "#c1440e",
+    "local_contrast": "#e0a030",
     "mean_teacher": "#30638e",
     "less_net": "#4c956c",
     "less_net_published": "#8e5572",
@@ -88,8 +89,9 @@ def draw_curves(rows: Rows) -> plt.Figure | None:
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside lower center", ncols=4)
+    named = [pair for axes in panels[0] for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+    once = {label: handle for handle, label in named}  # a method need not be in each panel
+    figure.legend(once.values(), once.keys(), frameon=False, fontsize=8, loc="outside lower center", ncols=4)
     note = "mean ± sd over seeds (no bar: one seed)"
     figure.suptitle(f"lite from ImageNet weights, {note}; {scale_of(rows)}", fontsize=10)
     return figure

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from label_reaches import MOST_PARAMETERS, Reach, reaches
 from label_tables import LABEL_TABLES, by_fraction, of_group, of_reaches
-from plot_label_efficiency import draw, figure_files
+from plot_label_efficiency import draw, draw_curves, figure_files
 from rows import row
 from tables import mean_and_spread
 from write_results import DOCUMENT
@@ -198,3 +198,10 @@ def test_pictures_are_drawn_where_there_are_rows(tmp_path: Path) -> None:
     assert draw([row(0.7, data="wce_bleeding")], "cpu", tmp_path / "other") == [tmp_path / "other" / curves.name]
     for path in (curves, sizes, ablation):
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_legend_has_the_methods_of_every_panel_once() -> None:
+    figure = draw_curves([row(0.7), row(0.6, data="wce_bleeding"), row(0.6, "lite", "less_net", data="wce_bleeding")])
+    assert figure is not None
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert named == ["supervised", "supervised, last epoch", "LESS-Net, corrected", "LESS-Net, corrected, last epoch"]
