@@ -65,6 +65,15 @@ def test_items_of_different_size() -> None:
     assert (data.cache_num, data.cached_bytes) == (6, 1_500)
 
 
+@pytest.mark.parametrize("max_bytes", [0, 3_500, 20_000])
+def test_iteration_ends_and_indices_past_the_ends_are_refused(max_bytes: int) -> None:
+    data = build(Counter(1000), 10, max_bytes)
+    assert [int(item["image"][0]) for item, _ in zip(data, range(12), strict=False)] == list(range(1, 11))
+    for index in (10, -11):
+        with pytest.raises(IndexError):
+            data[index]
+
+
 def test_negative_index_and_slice() -> None:
     data = build(Counter(8), 10, 24)
     assert data.cache_num == 3

@@ -83,8 +83,8 @@ class BoundedCacheDataset(CacheDataset):
         return cache
 
     def _transform(self, index: int) -> Any:
-        # a negative index would miss a cache shorter than the data
-        return super()._transform(index % len(self))
+        # a negative index would miss a cache shorter than the data; one past the end ends `for item in dataset`
+        return super()._transform(range(len(self))[index])
 
 
 def nbytes(value: Any) -> int:
