@@ -45,6 +45,33 @@ def test_a_folder_of_masks_that_is_empty_but_for_a_hidden_file(tmp_path: Path) -
     assert files(read_candidates(tmp_path)[1]) == ["images/a.png"]
 
 
+def test_groups_before_the_first_mask_are_those_after_it(tmp_path: Path) -> None:
+    """A data set without masks is read like one with masks: groups.csv beside images/, tables of unlabeled/."""
+    for name in ("images/a.png", "images/b.png", "unlabeled/c.png", "unlabeled/d.png"):
+        picture(tmp_path / name)
+    (tmp_path / "groups.csv").write_text("file,group\na.png,v\nb.png,v\n")
+    (tmp_path / "unlabeled_groups.csv").write_text("file,group\nc.png,w\nd.png,w\n")
+    before = read_candidates(tmp_path)[1]
+    assert [(item["file"], item["group"]) for item in before] == [
+        ("images/a.png", "v"), ("images/b.png", "v"), ("unlabeled/c.png", "w"), ("unlabeled/d.png", "w")
+    ]  # fmt: skip
+    picture(tmp_path / "masks" / "a.png")
+    labelled, others = read_candidates(tmp_path)
+    assert files(labelled) == ["images/a.png"] and others == before[1:]
+
+
+def test_frames_in_unlabeled_alone(tmp_path: Path) -> None:
+    picture(tmp_path / "unlabeled" / "c.png")
+    (tmp_path / "unlabeled_groups.csv").write_text("file,group\nc.png,w\n")
+    assert [item["group"] for item in read_candidates(tmp_path)[1]] == ["w"]
+
+
+def test_masks_without_images_are_no_frames(tmp_path: Path) -> None:
+    picture(tmp_path / "masks" / "a.png")
+    with pytest.raises(DatasetError, match="no images/"):
+        read_candidates(tmp_path)
+
+
 def test_studies_of_monai_label_without_a_label_yet(tmp_path: Path) -> None:
     """What the network proposed, labels/original, is neither a frame nor a mask."""
     for name in ("a.png", "b.png", "labels/original/a.png"):
@@ -59,7 +86,7 @@ def test_studies_of_monai_label_without_a_label_yet(tmp_path: Path) -> None:
     [
         ("", "dataset_dir is empty"),
         ("missing", "does not exist"),
-        ("a.png", "is a file; give a folder"),
+        ("a.png", "is a file; expected a folder"),
         ("none", "no pictures"),
     ],
 )

@@ -12,12 +12,12 @@ from scripts.data.files import MASK_KINDS, Item, by_stem, find_files, find_group
 from scripts.data.mask_folders import FINAL, is_studies_folder, mask_folders
 from scripts.data.studies import read_studies
 
-__all__ = ["DATALIST_NAMES", "Item", "read_dataset", "read_unlabeled_folder"]
+__all__ = ["DATALIST_NAMES", "UNLABELED_FOLDERS", "Item", "read_dataset", "read_unlabeled_folder"]
 
 logger = logging.getLogger(__name__)
 
 DATALIST_NAMES = ("datalist.json", "dataset.json")
-_UNLABELED_FOLDERS = ("unlabeled", "unlabelled")
+UNLABELED_FOLDERS = ("unlabeled", "unlabelled")
 _READABLE = "expected PNG, JPEG, TIFF, BMP or WebP files, videos or DICOM"
 _EXPECTED = (
     "expected a folder with images/ and masks/ (or labels/) matched by file name, optionally unlabeled/ and groups.csv"
@@ -90,7 +90,7 @@ def read_unlabeled_folder(folder: str | os.PathLike[str], dataset_dir: str | os.
 
 def _unlabeled_folders(root: Path) -> dict[Path, Path]:
     """{folder: its table of groups}."""
-    folders = [root / name for name in _UNLABELED_FOLDERS if (root / name).is_dir()]
+    folders = [root / name for name in UNLABELED_FOLDERS if (root / name).is_dir()]
     return {folder: root / f"{folder.name}_groups.csv" for folder in folders}
 
 
