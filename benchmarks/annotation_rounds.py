@@ -31,6 +31,8 @@ sys.path[:0] = [str(ROOT / "label_app" / "examples"), str(ROOT / "bundle")]
 from monailabel.client import MONAILabelClient  # noqa: E402
 from slicer_calls import MODEL, train  # noqa: E402
 
+from scripts.engines.run_directory import processor  # noqa: E402
+
 RESULT = ROOT / "benchmarks" / "results" / "annotation_rounds.csv"
 COLUMNS = [
     "data", "seed", "strategy", "labels", "with_lesion", "dice", "iou", "dice_pooled", "false_positive_frames",
@@ -239,12 +241,6 @@ def row_of(args: argparse.Namespace, seed: int, strategy: str, labels: int) -> d
     """The row of this very round, if it is in the table."""
     wanted = {"data": args.data.name, "seed": seed, "strategy": strategy, "labels": labels, "epochs": args.epochs}
     return next((row for row in read_rows() if all(row[key] == str(value) for key, value in wanted.items())), None)
-
-
-def processor() -> str:
-    """Name of the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 if __name__ == "__main__":

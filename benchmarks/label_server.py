@@ -19,9 +19,11 @@ import threading
 import time
 from pathlib import Path
 
-from annotation_rounds import ROOT, Server, processor
+from annotation_rounds import ROOT, Server
 from monailabel.client import MONAILabelClient
 from slicer_calls import MODEL
+
+from scripts.engines.run_directory import processor
 
 RESULT = ROOT / "benchmarks" / "results" / "label_server.csv"
 

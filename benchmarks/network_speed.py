@@ -29,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bundle"))
 
+from scripts.engines.run_directory import processor  # noqa: E402
 from scripts.networks import LESSNet  # noqa: E402
 
 
@@ -170,10 +171,7 @@ def gmac(case: Case) -> float:
 
 def machine() -> str:
     """Processor, its cores and the versions that matter."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{model}, {os.cpu_count()} cores, {platform.system()}, torch {torch.__version__}"
+    return f"{processor()}, {os.cpu_count()} cores, {platform.system()}, torch {torch.__version__}"
 
 
 def write_csv(path: Path, rows: list[dict[str, object]]) -> None:

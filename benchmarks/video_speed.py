@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -34,6 +33,7 @@ from monai.bundle import ConfigWorkflow
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bundle"))
 
+from scripts.engines.run_directory import processor  # noqa: E402
 from scripts.io.media import close_media  # noqa: E402
 from scripts.io.video_reader import VideoFile  # noqa: E402
 from scripts.networks import LESSNet  # noqa: E402
@@ -171,7 +171,7 @@ def speed(seconds: float, rounds: int) -> list[dict[str, Any]]:
                 if turn:  # the first round warms up
                     rates[case].append(count / taken)
         times = sorted(1000 * value for value in latencies(clip, network))
-    shared = {"threads": torch.get_num_threads(), "machine": f"{_processor()}, {os.cpu_count()} threads"}
+    shared = {"threads": torch.get_num_threads(), "machine": f"{processor()}, {os.cpu_count()} threads"}
     medians = {case: statistics.median(found) for case, found in rates.items()}
     rows = [{"case": case, "frames_per_s": round(rate, 1), **shared} for case, rate in medians.items()]
     ratio = medians["end to end"] / min(medians["decode only"], medians["network only"])
@@ -220,13 +220,6 @@ def write(name: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> No
         table.writeheader()
         table.writerows(rows)
     print(path.read_text())
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
 
 
 def main() -> None:
