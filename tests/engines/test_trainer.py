@@ -87,6 +87,39 @@ def test_two_halves_make_the_step_of_the_whole() -> None:
     assert not same_state(whole.state_dict(), make_network(norm=False).state_dict())
 
 
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_longer_gradients_are_scaled_down(accumulation_steps: int) -> None:
+    """A step of plain SGD is learning rate times gradient: its length is told by hand."""
+
+    def gradient(max_gradient_norm: float | None) -> torch.Tensor:
+        network = make_network(norm=False)
+        before = nn.utils.parameters_to_vector(network.parameters()).detach().clone()
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.5)
+        trainer = make_trainer(
+            network,
+            max_epochs=1,
+            iterations=accumulation_steps,
+            optimizer=optimizer,
+            lr_scheduler=None,
+            accumulation_steps=accumulation_steps,
+            max_gradient_norm=max_gradient_norm,
+        )
+        trainer.run()
+        moved = before - nn.utils.parameters_to_vector(network.parameters()).detach()
+        return moved / optimizer.param_groups[0]["lr"]
+
+    free = gradient(None)
+    norm = float(free.norm())
+    torch.testing.assert_close(gradient(norm / 10), free / 10, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(gradient(norm * 10), free)
+
+
+@pytest.mark.parametrize("norm", [0, -1.0])
+def test_a_norm_that_is_not_above_0_is_refused(norm: float) -> None:
+    with pytest.raises(ValueError, match=f"max_gradient_norm is {norm}; expected a number above 0"):
+        make_trainer(make_network(), max_gradient_norm=norm)
+
+
 def test_accumulation_must_divide_the_epoch() -> None:
     with pytest.raises(ValueError, match="accumulation_steps is 3 and an epoch has 4 iterations"):
         make_trainer(make_network(), iterations=4, accumulation_steps=3)

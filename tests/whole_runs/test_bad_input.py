@@ -158,6 +158,7 @@ def test_bad_settings(
         ({"supervised_loss": "dice"}, "supervised_loss 'dice' is unknown"),
         ({"precision": "half"}, "precision 'half' is unknown"),
         ({"accumulation_steps": 3}, "accumulation_steps is 3"),
+        ({"max_gradient_norm": 0}, "max_gradient_norm is 0"),
         ({"unlabeled_data": False}, "needs unlabelled frames and there are none"),
     ],
 )

@@ -102,10 +102,11 @@ def test_repeating_a_finished_command_changes_nothing(
 
 
 def test_options_reach_the_parts(run_config: Any, tiny: dict[str, Any], frames_dir: Path, tmp_path: Path) -> None:
-    """fewer labels, no validation, accumulation, another loss, dropout, validation every other epoch"""
+    """Fewer labels, no validation, accumulation, clipped gradients, another loss, dropout, few validations."""
     changes = {
         "label_fraction": 0.5, "split": [0.75, 0.0, 0.25], "accumulation_steps": 2, "supervised_loss": "dice_focal",
         "network_def#dropout": 0.3, "objective": "supervised", "val_interval": 2, "seed": 3,
+        "max_gradient_norm": 0.5,
     }  # fmt: skip
     run_config("train", **(tiny | changes), dataset_dir=str(frames_dir), output_dir=str(tmp_path), run_name="x")
     run = tmp_path / "x"

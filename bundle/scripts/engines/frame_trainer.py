@@ -58,8 +58,10 @@ class FrameTrainer(SupervisedTrainer):
         lr_scheduler: stepped once for each step of the optimizer.
         precision: "fp32", "bf16", "fp16" (GPUs only) or "auto" (bf16 on a GPU that has it, else fp16; fp32 on a CPU).
         accumulation_steps: batches a step of the optimizer; must divide the iterations of an epoch.
+        max_gradient_norm: gradients of a step that are longer, over all parameters, are scaled down to it; None = none.
 
     Raises:
+        ValueError: accumulation_steps does not divide the epoch; max_gradient_norm is not above 0.
         NonFiniteLossError: before the step that it would have spoilt.
     """
 
@@ -75,6 +77,7 @@ class FrameTrainer(SupervisedTrainer):
         lr_scheduler: LRScheduler | None = None,
         precision: str = "auto",
         accumulation_steps: int = 1,
+        max_gradient_norm: float | None = None,
         inferer: Inferer | None = None,
         train_handlers: Sequence | None = None,
         **kwargs: Any,
@@ -84,6 +87,8 @@ class FrameTrainer(SupervisedTrainer):
                 f"accumulation_steps is {accumulation_steps} and an epoch has {len(train_data_loader)} iterations; "
                 "the first must divide the second."
             )
+        if max_gradient_norm is not None and not max_gradient_norm > 0:
+            raise ValueError(f"max_gradient_norm is {max_gradient_norm}; expected a number above 0, or null for none.")
         super().__init__(
             device=device,
             max_epochs=max_epochs,
@@ -100,6 +105,7 @@ class FrameTrainer(SupervisedTrainer):
         )
         self.bare_network = bare_network
         self.lr_scheduler = lr_scheduler
+        self.max_gradient_norm = max_gradient_norm
         self.precision = resolve_precision(precision, device)
         if device.type == "cpu":
             keep_freed_memory()
@@ -157,6 +163,7 @@ class FrameTrainer(SupervisedTrainer):
         self.grad_scaler.scale(found.loss / self.accumulation_steps).backward()
         self.fire_event(IterationEvents.BACKWARD_COMPLETED)
         if (local + 1) % self.accumulation_steps == 0:
+            self._clip_gradients()
             self.grad_scaler.step(self.optimizer)
             self.grad_scaler.update()
             if self.lr_scheduler is not None:
@@ -165,6 +172,12 @@ class FrameTrainer(SupervisedTrainer):
         self.state.output = [{Keys.LOSS: found.loss.detach(), **found.readings}]
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return self.state.output
+
+    def _clip_gradients(self) -> None:
+        if self.max_gradient_norm is not None:
+            self.grad_scaler.unscale_(self.optimizer)
+            trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+            nn.utils.clip_grad_norm_(trained, self.max_gradient_norm)
 
     @torch.no_grad()
     def _same_buffers_everywhere(self, engine: Engine) -> None:
