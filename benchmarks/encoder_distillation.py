@@ -120,7 +120,7 @@ def main() -> None:
                 "distil_steps": args.distil_epochs * args.iterations,
                 "distil_frames": " ".join(args.frames),
                 "settings": " ".join(args.set),
-                "distil_settings": " ".join(args.distil_set),
+                "distil_settings": " ".join(args.distil_set) if start == "distilled" else "",
             }
             if is_there(rows, key):
                 continue

@@ -157,22 +157,18 @@ def distillation(rows: Rows) -> str:
     figures = {"dice": "Dice", "iou": "IoU", "dice_pooled": "Dice, pooled", "iou_pooled": "IoU, pooled"}
     names = (*OF_DISTILLATION, "settings", "distil_settings")
     body = []
-    for settings in kinds(rows, *names):
-        for backbone in dict.fromkeys(row["backbone"] for row in rows):
-            for start, title in ENCODER_STARTS.items():
-                own = [
-                    row
-                    for row in rows
-                    if (row["backbone"], row["start"]) == (backbone, start)
-                    and tuple(row[name] for name in names) == settings
-                ]
-                if own:
-                    cells = [mean_and_spread([row[f"best_{name}"] for row in own], name) for name in figures]
-                    alike = mean_and_spread([row["feature_similarity"] for row in own], "cosine")
-                    minutes = statistics.mean(float(row["pretraining_seconds"]) for row in own) / 60
-                    run = [own[0]["label_fraction"], own[0]["steps"], own[0]["distil_steps"] if alike != "–" else "–"]
-                    body.append([backbone, title, str(len(own)), *run, *cells, alike, f"{minutes:.0f}"])
-    header = ["backbone", "start", "seeds", "labels", "steps", "distillation steps", *figures.values()]
+    for backbone in dict.fromkeys(row["backbone"] for row in rows):
+        for start, title in ENCODER_STARTS.items():
+            of_start = [row for row in rows if (row["backbone"], row["start"]) == (backbone, start)]
+            for settings in kinds(of_start, *names):
+                own = [row for row in of_start if tuple(row[name] for name in names) == settings]
+                cells = [mean_and_spread([row[f"best_{name}"] for row in own], name) for name in figures]
+                alike = mean_and_spread([row["feature_similarity"] for row in own], "cosine")
+                minutes = statistics.mean(float(row["pretraining_seconds"]) for row in own) / 60
+                run = [own[0]["label_fraction"], own[0]["steps"], own[0]["distil_steps"] if alike != "–" else "–"]
+                overrides = " ".join(settings[-2:]).strip() or "–"
+                body.append([backbone, title, str(len(own)), *run, overrides, *cells, alike, f"{minutes:.0f}"])
+    header = ["backbone", "start", "seeds", "labels", "steps", "distillation steps", "overrides", *figures.values()]
     return markdown([*header, "likeness to the teacher", "distillation min"], body)
 
 
