@@ -40,14 +40,14 @@ def headline() -> Iterator[Cell]:
 
 
 def rivals() -> Iterator[Cell]:
-    """Networks from random numbers: all with all labels, lite's recipe with half of them; all with a tenth.
+    """Networks from random numbers: all with all labels, lite's recipes with half of them; all with a tenth.
 
     With a tenth by supervision and by the recipe, or by mean_teacher where the network cannot be cut in two. Networks
     that have lite's encoder are compared from its ImageNet weights.
     """
     networks = ["lite", "published", *RIVALS]
     for data in ("kvasir", "wce_bleeding"):
-        yield from _allowed([data], ["lite"], [RECIPE], [0.5], "random")
+        yield from _allowed([data], ["lite"], [RECIPE, SECOND[data]], [0.5], "random")
         yield from _allowed([data], networks, ["supervised"], [1.0], "random")
     for network in networks:
         semi = RECIPE if NETWORKS[network].in_two else "mean_teacher"

@@ -56,8 +56,7 @@ def reaches(rows: Rows, preset: str) -> list[Reach]:
             )
         )
     for data, method in both:
-        # No group of the grid has SECOND from random numbers.
-        others = [(network, "random") for network in ("published", *RIVALS) if method == RECIPE]
+        others = [(network, "random") for network in ("published", *RIVALS)]
         for network, start in (*others, *((network, "imagenet") for network in SAME_ENCODER)):
             found.append(
                 _difference(
