@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from label_axes import RECALLS, at_recall
+from label_grid import SEEDS, plan
 from label_reaches import MOST_PARAMETERS, Reach, reaches
 from label_tables import LABEL_TABLES, by_fraction, of_group, of_reaches
 from plot_label_efficiency import draw, draw_curves, figure_files
@@ -73,6 +75,17 @@ def test_each_data_set_has_a_second_method_beside_the_recipe() -> None:
     assert found(rows, "wce_bleeding: lite with 50 % (less_net) over smp_unet_mob").measured.startswith("+0.040")
     rows = [row(0.80, fraction=0.25), row(0.83, method="local_contrast", fraction=0.25)]
     assert found(rows, "Kvasir, 25% of the labels: local_contrast").measured.startswith("+0.030")
+
+
+def test_the_grid_measures_every_reach() -> None:
+    alarms = {f"best_{at_recall(recall)}": "0.1" for recall in RECALLS}
+    cells = plan(["headline", "rivals", "methods"], SEEDS)
+    rows = [
+        row(0.7, one.network, one.method, one.label_fraction, one.seed, one.data, one.start, **alarms) for one in cells
+    ]
+    lines = reaches(rows, "cpu")
+    assert len(lines) > 40
+    assert {line.used for line in lines if line.name != "parameters of lite"} == {"seeds 0, 1, 2"}
 
 
 def test_parameters_of_lite() -> None:
