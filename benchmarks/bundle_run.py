@@ -97,9 +97,10 @@ def best_on_validation(run_dir: Path, figure: str) -> float:
 
 
 def machine_of(run_dir: Path) -> str:
-    """Processor and threads of a run."""
+    """Processor with its vector instructions, and threads of a run."""
     machine = json.loads((run_dir / "environment.json").read_text())["machine"]
-    return f"{machine['processor']}, {machine['threads']} threads"
+    instructions = f" ({machine['instructions']})" if "instructions" in machine else ""
+    return f"{machine['processor']}{instructions}, {machine['threads']} threads"
 
 
 def figures_of(run_dir: Path, checkpoint: str = "best") -> dict[str, float | str]:

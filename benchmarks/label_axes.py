@@ -74,6 +74,11 @@ class Preset:
     semise: Mapping[str, Any]
     fine_tune_epochs: int
 
+    def in_precision(self, precision: str) -> Preset:
+        """The same scale with another number format in every stage."""
+        stages = ("train", "local_contrast", "semise")
+        return replace(self, **{stage: {**getattr(self, stage), "precision": precision} for stage in stages})
+
 
 DATA = {
     "kvasir": Data("kvasir_seg", (0.1, 0.25, 0.5, 1.0), severity="wce_bleeding"),

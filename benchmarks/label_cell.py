@@ -12,7 +12,7 @@ from typing import Any
 
 from bundle_run import ROOT, best_and_last, best_on_validation, config_file, machine_of, run_bundle
 from fire.parser import DefaultParseValue
-from label_axes import DATA, METHODS, NETWORKS, PRESETS, RECALLS, Method, Network, at_recall
+from label_axes import DATA, METHODS, NETWORKS, PRESETS, RECALLS, Method, Network, Preset, at_recall
 from label_grid import Cell
 from monai.bundle import ConfigParser
 from network_speed import Case, gmac
@@ -33,7 +33,8 @@ class Setting:
 
     Attributes:
         data: folder of the data sets. work: gets the run directories.
-        preset: name of a Preset. more: overrides of the last stage, over those of preset, network and method.
+        preset: name of a Preset. precision: of all stages in the place of the preset's; "" = the preset's.
+        more: overrides of the last stage, over those of preset, network and method.
         before: overrides of the pretraining stages, over those of the preset.
         weights: {(timm backbone, start): file} of encoder weights.
     """
@@ -44,6 +45,13 @@ class Setting:
     more: Mapping[str, str] = field(default_factory=dict)
     before: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[tuple[str, str], Path] = field(default_factory=dict)
+    precision: str = ""
+
+    @property
+    def scale(self) -> Preset:
+        """The preset, in the precision that was asked for."""
+        preset = PRESETS[self.preset]
+        return preset.in_precision(self.precision) if self.precision else preset
 
     @property
     def settings(self) -> str:
@@ -75,7 +83,7 @@ def run_cell(cell: Cell, setting: Setting) -> dict[str, Any]:
 
 def last_stage(method: Method, network: Network, setting: Setting) -> dict[str, Any]:
     """Overrides of the run that is measured: preset, network, method, then what the call gave."""
-    return {**PRESETS[setting.preset].train, **network.overrides, **method.overrides, **setting.more}
+    return {**setting.scale.train, **network.overrides, **method.overrides, **setting.more}
 
 
 def encoder_weights(cell: Cell, setting: Setting) -> str:
@@ -98,7 +106,7 @@ def encoder_weights(cell: Cell, setting: Setting) -> str:
 
 def _stage_before(cell: Cell, setting: Setting, name: str, encoder: str) -> tuple[dict[str, Any], list[Path]]:
     """Overrides by which the last stage starts from the one before it, and the run directories before it."""
-    network, preset = NETWORKS[cell.network], PRESETS[setting.preset]
+    network, preset = NETWORKS[cell.network], setting.scale
     given, seed = cell.label_fraction, cell.seed
     before = METHODS[cell.method].before
     if before == "local_contrast":
@@ -117,7 +125,7 @@ def _stage_before(cell: Cell, setting: Setting, name: str, encoder: str) -> tupl
 
 def _chain_row(cell: Cell, setting: Setting, common: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Run a chain (knowledge_mining.json) and read the round that it ships."""
-    network, preset = NETWORKS[cell.network], PRESETS[setting.preset]
+    network, preset = NETWORKS[cell.network], setting.scale
     # Inside of a mapping a text stays a text: what the call gave is read as the command line would read it.
     given = {key: DefaultParseValue(value) for key, value in setting.more.items()}
     train = last_stage(METHODS[cell.method], network, setting) | given

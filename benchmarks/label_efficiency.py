@@ -133,6 +133,9 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--before-set", nargs="*", default=[], metavar="ID=VALUE", help="overrides of pretraining stages"
     )
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16"), default="", help="of all stages (default: the preset's, bf16)"
+    )
     parser.add_argument("--work", type=Path, default=ROOT / "benchmarks" / "runs", help="run directories")
     parser.add_argument("--csv", type=Path, default=RESULT)
     args = parser.parse_args(words)
@@ -155,7 +158,9 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Run the grid; 1 when a cell failed."""
     args = parsed()
-    setting = Setting(args.data, args.work, args.preset, pairs(args.set), pairs(args.before_set), args.weights)
+    setting = Setting(
+        args.data, args.work, args.preset, pairs(args.set), pairs(args.before_set), args.weights, args.precision
+    )
     if args.list:
         print(listing(args.cells, kept_rows(args.csv), setting, args.parallel))
         return 0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 
-from label_axes import TITLES, short_title
+from label_axes import PRESETS, TITLES, short_title
 from label_grid import GROUPS
 from label_reaches import Reach, reaches
 from label_tried import tried
@@ -90,7 +90,7 @@ def of_group(rows: Rows, group: str) -> str:
             body.append([
                 data, f"{fraction:.0%}", name_of(method), network, start,
                 f"{float(parameters) / 1e6:.2f}", work, preset, _steps(own), side,
-                ", ".join(row["seed"] for row in own),
+                _seeds(own),
                 f"{statistics.mean(more):+.3f} ({len(more)})" if more else "–",
                 *(mean_and_spread([row[name] for row in own], name) for name in SHOWN),
             ])  # fmt: skip
@@ -118,6 +118,13 @@ def pictures(rows: Rows) -> str:
     found = [path for preset in dict.fromkeys(row["preset"] for row in rows) for path in figure_files(preset)]
     links = [f"![{path.stem.replace('_', ' ')}](figures/{path.name})" for path in found if path.is_file()]
     return "\n\n".join(links) or NOT_YET
+
+
+def _seeds(own: Rows) -> str:
+    """The seeds, with the precision of those that were not run in their preset's."""
+    usual = {name: preset.train["precision"] for name, preset in PRESETS.items()}
+    other = (f" ({row['precision']})" if row["precision"] != usual[row["preset"]] else "" for row in own)
+    return ", ".join(row["seed"] + mark for row, mark in zip(own, other, strict=True))
 
 
 def _steps(own: Rows) -> str:

@@ -28,6 +28,7 @@ def row(
         "steps": "800",
         "steps_all": "800",
         "image_size": "128",
+        "precision": "bf16",
         "parameters": "2142882",
         "gmac": "0.194",
         "seconds": "600",

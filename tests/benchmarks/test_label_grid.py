@@ -121,6 +121,17 @@ def test_overrides_of_the_call_come_last() -> None:
     assert (given["max_epochs"], given["ema_decay"], given["network_def::preset"]) == ("1", "0.5", "published")
 
 
+def test_a_precision_is_that_of_every_stage() -> None:
+    usual, other = (Setting(Path("data"), Path("work"), "cpu", precision=word).scale for word in ("", "fp32"))
+    stages = ("train", "local_contrast", "semise")
+    assert [getattr(usual, stage)["precision"] for stage in stages] == ["bf16"] * 3
+    assert [getattr(other, stage)["precision"] for stage in stages] == ["fp32"] * 3
+    assert {**other.train, "precision": "bf16"} == usual.train
+    setting = Setting(Path("data"), Path("work"), "cpu", precision="fp32")
+    assert last_stage(METHODS["supervised"], NETWORKS["lite"], setting)["precision"] == "fp32"
+    assert setting.settings == "", "a cell is the same cell in either"
+
+
 def test_configs_of_all_networks_are_found() -> None:
     for network in NETWORKS.values():
         for layer in network.layers:

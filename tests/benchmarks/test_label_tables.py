@@ -174,6 +174,13 @@ def test_a_line_is_compared_on_the_seeds_that_both_have(group: str, one: dict[st
     ]
 
 
+def test_seeds_of_another_precision_are_named() -> None:
+    rows = [row(0.5, "smp_unet_r34", fraction=1.0, start="random", seed=0)]
+    rows.append(row(0.7, "smp_unet_r34", fraction=1.0, start="random", seed=1, precision="fp32"))
+    cells = of_group(rows, "rivals").splitlines()[2].split(" | ")
+    assert (cells[10], cells[12]) == ("0, 1 (fp32)", "0.600 ± 0.141")
+
+
 def test_other_starts_of_a_group_are_shown_too() -> None:
     rows = [row(0.6, "lite_mobilevit_xs", "weak_to_strong", start=start) for start in ("random", "distilled")]
     assert [line.split(" | ")[4] for line in of_group(rows, "size").splitlines()[2:]] == ["random", "distilled"]

@@ -11,6 +11,7 @@ from monai.bundle import ConfigWorkflow
 from scripts.engines.overrides import (
     TRACKING_IDS,
     MisspeltValueError,
+    PassedOverError,
     UnknownOverrideError,
     refuse_unknown_overrides,
     running_config,
@@ -95,13 +96,35 @@ def test_what_is_meant_is_let_through(right: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("name", "word", "cure"), [
     ("resume", "false", "--resume False"),
     ("unlabeled_data", "true", "--unlabeled_data True"),
-    ("value_map", "null", "--value_map None"),
+    ("value_map", "null", r"--value_map '\$None'"),
     ("objective_options__flip_averaging", "false", "--objective_options::flip_averaging False"),
 ])  # fmt: skip
 def test_a_switch_spelt_as_in_json_is_refused(name: str, word: str, cure: str) -> None:
     """MONAI hands it on as a word, and every word is true."""
     with pytest.raises(MisspeltValueError, match=f"{cure}$"):
         check("train.json", "weak_to_strong.json", **{name: word})
+
+
+COMMAND = "/site-packages/monai/bundle/__main__.py"
+
+
+@pytest.mark.parametrize("words", [("--cache_gb", "None"), ("--cache_gb=None",), ("--network_def::dropout", "None")])
+def test_a_none_that_monai_passes_over_is_refused(monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+    monkeypatch.setattr("sys.argv", [COMMAND, "run", "--config_file", "train.json", *words])
+    name = words[0].removeprefix("--").removesuffix("=None")
+    with pytest.raises(PassedOverError, match=rf"^--{name} None is passed over.*: give --{name} '\$None'$"):
+        check()
+
+
+@pytest.mark.parametrize("words", [
+    (COMMAND, "run", "--max_gradient_norm", "None", "--meta_file", "None"),  # None anyway, and MONAI's own
+    (COMMAND, "run", "--cache_gb", "$None"),
+    (COMMAND, "run", "--cache_gb"),
+    ("/bin/pytest", "--cache_gb", "None"),
+])  # fmt: skip
+def test_other_nones_are_let_through(monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+    monkeypatch.setattr("sys.argv", list(words))
+    check()
 
 
 def test_ids_of_tracking_are_let_through() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+import logging
+import platform
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scripts.engines.precision import autocast, resolve_precision
+from scripts.engines import precision as number_format
+from scripts.engines.precision import autocast, computes_in_bf16, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -21,6 +25,25 @@ def test_precision_on_a_cpu() -> None:
         resolve_precision("fp16", CPU)
     with pytest.raises(ValueError, match="precision 'bf32' is unknown; expected auto, fp32, bf16 or fp16"):
         resolve_precision("bf32", CPU)
+
+
+@pytest.mark.parametrize(("asked", "able", "warned"), [("bf16", False, 1), ("bf16", True, 0), ("fp32", False, 0)])
+def test_bf16_is_warned_of_where_it_is_slow(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, asked: str, able: bool, warned: int
+) -> None:
+    monkeypatch.setattr(number_format, "computes_in_bf16", lambda: able)
+    with caplog.at_level(logging.WARNING):
+        assert resolve_precision(asked, CPU) == asked
+    assert len(caplog.messages) == warned
+    assert all("Give --precision fp32" in message for message in caplog.messages)
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or not Path("/proc/cpuinfo").is_file(), reason="reads the flags of an x86 on Linux"
+)
+def test_whether_a_cpu_has_bf16_kernels_is_what_its_flags_say() -> None:
+    flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")).split()
+    assert computes_in_bf16() == ({"avx512bw", "avx512vl", "avx512dq"} <= set(flags))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

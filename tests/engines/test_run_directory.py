@@ -115,6 +115,7 @@ def test_environment_says_what_was_used(tmp_path: Path) -> None:
     assert torch.__version__.startswith(found["versions"]["torch"])
     assert "not installed" not in found["versions"].values()
     assert found["machine"]["cores"] >= 1 and found["machine"]["processor"] and found["machine"]["gpu"] is None
+    assert found["machine"]["instructions"] == torch.backends.cpu.get_cpu_capability()
     assert found["device"] == "cpu"
     assert found["encoder_weights"] == network.encoder_weights_report
     assert found["substitutions"] == ["bf16 -> fp32", "THE ENCODER STARTS FROM RANDOM NUMBERS"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fire.parser import DefaultParseValue
+from monai.bundle import ConfigParser
 
 from scripts.engines.overrides import UnknownOverrideError
 from scripts.engines.stage_runs import StageError, as_argument, start_process
@@ -69,12 +70,15 @@ def test_what_is_run(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "value", ["a,b", "1e5", "None", "none", "", "/a b/c,d", 1, 0.1, True, None, [0.6, "a"], {"a": 1}]
-)
+@pytest.mark.parametrize("value", ["a,b", "1e5", "None", "none", "", "/a b/c,d", 1, 0.1, True, [0.6, "a"], {"a": 1}])
 def test_values_survive_the_command_line(value: Any) -> None:
     read = DefaultParseValue(as_argument(value))
     assert read == value and type(read) is type(value)
+
+
+def test_none_is_a_word_that_monai_does_not_pass_over() -> None:
+    parser = ConfigParser({"max_gradient_norm": DefaultParseValue(as_argument(None))})
+    assert parser.get_parsed_content("max_gradient_norm") is None
 
 
 def test_what_has_no_words_is_refused() -> None:

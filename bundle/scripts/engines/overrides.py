@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -16,7 +17,8 @@ from monai.utils.module import optional_import
 # What `--tracking` adds to a config at run time.
 TRACKING_IDS = {"handlers_id", "configs", "handlers", *DEFAULT_EXP_MGMT_SETTINGS["mlflow"]["configs"]}
 # The command line reads Python's spelling: `--flip false` would be the word "false", which counts as true.
-PYTHON_SPELLING = {"true": "True", "false": "False", "null": "None"}
+# A plain None would be read, and passed over: MONAI takes it for an option that was not given.
+PYTHON_SPELLING = {"true": "True", "false": "False", "null": "'$None'"}
 
 
 class UnknownOverrideError(ValueError):
@@ -25,6 +27,10 @@ class UnknownOverrideError(ValueError):
 
 class MisspeltValueError(ValueError):
     """A switch or an empty value was spelt as in JSON where Python's spelling is read."""
+
+
+class PassedOverError(ValueError):
+    """An override is None, which MONAI passes over in silence."""
 
 
 def running_workflow() -> ConfigWorkflow:
@@ -66,9 +72,15 @@ def refuse_unknown_overrides(bases: str | Sequence[str]) -> None:
     Raises:
         UnknownOverrideError: with the nearest declared id.
         MisspeltValueError: for a word that only looks like a switch.
+        PassedOverError: for a None of the command line that does not come through.
     """
     workflow = running_workflow()
     refuse_undeclared(workflow.parser.get(), workflow.config_root_path, bases)
+    for name in _passed_over(sys.argv, workflow.parser):
+        raise PassedOverError(
+            f"--{name} None is passed over by MONAI, which leaves {name} at {workflow.parser[name]!r}: "
+            f"give --{name} '$None'"
+        )
 
 
 def refuse_undeclared(config: dict[str, Any], configs_dir: str | Path, bases: str | Sequence[str]) -> None:
@@ -96,6 +108,18 @@ def refuse_undeclared(config: dict[str, Any], configs_dir: str | Path, bases: st
             f"--{name} is the word {value!r}, which would count as true; the command line reads Python's spelling: "
             f"--{name} {PYTHON_SPELLING[value]}"
         )
+
+
+def _passed_over(words: Sequence[str], config: ConfigParser) -> Iterator[str]:
+    """Ids that a command line of monai.bundle gives as None and that have another value in the config."""
+    if Path(words[0]).parts[-3:] != ("monai", "bundle", "__main__.py"):
+        return
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        name = option.removeprefix("--")
+        if name != option and (value if equals else following) == "None":
+            if name in config and config[name] is not None:
+                yield name
 
 
 def _misspelt_values(config: Any, parent: str = "") -> Iterator[tuple[str, str]]:

@@ -139,6 +139,7 @@ class RunDirectory:
             "machine": {
                 "system": platform.platform(),
                 "processor": processor(),
+                "instructions": torch.backends.cpu.get_cpu_capability(),
                 "cores": os.cpu_count(),
                 "threads": torch.get_num_threads(),
                 "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,

@@ -172,11 +172,13 @@ def shared_overrides(common: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def as_argument(value: Any) -> str:
-    """A value as a word of a command line that fire reads back as the same value.
+    """A value as a word of a command line that fire reads back as the same value; None as MONAI evaluates it.
 
     Raises:
         StageError: there is no such word.
     """
+    if value is None:
+        return "$None"  # MONAI passes over a plain None.
     for text in (str(value), repr(value)):
         if DefaultParseValue(text) == value:
             return text
