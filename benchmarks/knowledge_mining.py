@@ -29,8 +29,8 @@ from bundle_run import ROOT, figures_of, is_there, kept_rows, machine_of, pairs,
 from mining_tables import CONTROL, NOT_MINED, ROOF
 
 sys.path.insert(0, str(ROOT / "bundle"))
+from scripts.engines.compared_runs import best_validation
 from scripts.engines.frame_quality import pairwise_agreement
-from scripts.engines.mining_rounds import best_validation
 from scripts.io.mask_reader import UNKNOWN, read_mask
 
 MINED = ("frames", "pseudo_labels", "student_dice", "student_dice_of_kept", "mined_dice", "mean_weight", "decisions")

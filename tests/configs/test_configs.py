@@ -18,7 +18,7 @@ BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 CONFIGS = sorted((BUNDLE / "configs").glob("*.json"))
 RUNNABLE = (
     *("train", "inference", "deidentify", "next_frames", "add_geometry", "three_stages", "knowledge_mining"),
-    "merge_shards",
+    *("merge_shards", "choose_recipe"),
 )
 # What a layer lies over; all others lie over train alone.
 LAYERS = {

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
-import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.engines.compared_runs import FIGURES, figures_of, ship_best
 from scripts.engines.pseudo_label_results import LIST_FILE, SUMMARY_FILE
 from scripts.engines.stage_runs import (
     Chain,
@@ -21,8 +19,6 @@ from scripts.engines.stage_runs import (
     shared_overrides,
     start_process,
 )
-from scripts.io.atomic import replacing
-from scripts.io.table import Table
 
 logger = logging.getLogger(__name__)
 #: options of the chain, and the configs that each goes to
@@ -39,9 +35,7 @@ ONLY = {
     "encoder_weights": ("train",),
     "precision": ("train", "fine_tune"),
 }
-COLUMNS = (
-    *("round", "frames", "pseudo_labels", "mean_weight", "val_dice", "kept", "test_dice", "test_iou", "run_dir"),
-)
+COLUMNS = ("round", "frames", "pseudo_labels", "mean_weight", "val_dice", "kept", *FIGURES[1:])
 ROUNDS_FILE = "rounds.csv"
 
 
@@ -135,45 +129,19 @@ def plan_rounds(
     return plan
 
 
-def best_validation(run_dir: Path) -> float:
-    """Best validation Dice of a run. Raises StageError: it has none."""
-    with (run_dir / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        found = [float(row["val_dice"]) for row in csv.DictReader(file) if row.get("val_dice")]
-    found = [value for value in found if not math.isnan(value)]
-    if not found:
-        raise StageError(
-            f"{run_dir}: no validation Dice, by which rounds are compared; give --split a validation part."
-        )
-    return max(found)
-
-
 def _summary(mining_dir: Path) -> dict[str, Any]:
     return json.loads((mining_dir / SUMMARY_FILE).read_text(encoding="utf-8"))
 
 
 def _row(number: int, run_dir: Path, mining_dir: Path | None = None) -> dict[str, Any]:
     mined = {} if mining_dir is None else _summary(mining_dir)
-    test = run_dir / "test_metrics.json"
-    figures = json.loads(test.read_text(encoding="utf-8"))["best"]["figures"] if test.is_file() else {}
-    return {
-        "round": number,
-        **{name: mined.get(name) for name in ("frames", "pseudo_labels", "mean_weight")},
-        "val_dice": best_validation(run_dir),
-        **{f"test_{name}": figures.get(name, {}).get("value") for name in ("dice", "iou")},
-        "run_dir": str(run_dir),
-    }
+    pseudo = {name: mined.get(name) for name in ("frames", "pseudo_labels", "mean_weight")}
+    return {"round": number, **pseudo, **figures_of(run_dir)}
 
 
 def _finish(folder: Path, rows: list[dict[str, Any]]) -> Path:
     """Ship the best round's network and write the table."""
-    best = max(rows, key=lambda row: row["val_dice"])
-    table = Table(COLUMNS)
-    for row in rows:
-        table.add(**row, kept="yes" if row is best else "")
-    model = folder / "model.pt"
-    with replacing(model) as partial:
-        shutil.copyfile(Path(best["run_dir"]) / "model.pt", partial)
-    table.write(folder / ROUNDS_FILE)
+    best, model = ship_best(folder, rows, COLUMNS, "kept", ROUNDS_FILE), folder / "model.pt"
     logger.info(
         "Round %d has the best validation Dice, %.4f (round 0: %.4f): %s",
         *(best["round"], best["val_dice"], rows[0]["val_dice"], model),

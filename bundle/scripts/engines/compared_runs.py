@@ -1,0 +1,57 @@
+"""Finished runs of one split side by side: the best on validation is shipped, the test split takes no part."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.engines.stage_runs import StageError
+from scripts.io.atomic import replacing
+from scripts.io.table import Table
+
+FIGURES = ("val_dice", "test_dice", "test_iou", "run_dir")
+
+
+def best_validation(run_dir: Path) -> float:
+    """Best validation Dice of a run. Raises StageError: it has none."""
+    with (run_dir / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        found = [float(row["val_dice"]) for row in csv.DictReader(file) if row.get("val_dice")]
+    found = [value for value in found if not math.isnan(value)]
+    if not found:
+        raise StageError(f"{run_dir}: no validation Dice, by which runs are compared; give --split a validation part.")
+    return max(found)
+
+
+def figures_of(run_dir: Path) -> dict[str, Any]:
+    """FIGURES of a run: its best validation Dice, and what its best epoch has on the test split, if that was read."""
+    test = run_dir / "test_metrics.json"
+    figures = json.loads(test.read_text(encoding="utf-8"))["best"]["figures"] if test.is_file() else {}
+    tested = {f"test_{name}": figures.get(name, {}).get("value") for name in ("dice", "iou")}
+    return {"val_dice": best_validation(run_dir), **tested, "run_dir": str(run_dir)}
+
+
+def ship_best(
+    folder: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str], mark: str, name: str
+) -> dict[str, Any]:
+    """Copy the network that is best on validation, the first of equals, to model.pt; write all rows as a table.
+
+    Args:
+        rows: with figures_of. columns: of the table; ``mark`` is the one that says "yes" in the row that is shipped.
+        name: file name of the table; it is written last.
+
+    Returns:
+        the row.
+    """
+    best = max(rows, key=lambda row: row["val_dice"])
+    table = Table(columns)
+    for row in rows:
+        table.add(**row, **{mark: "yes" if row is best else ""})
+    with replacing(folder / "model.pt") as partial:
+        shutil.copyfile(Path(best["run_dir"]) / "model.pt", partial)
+    table.write(folder / name)
+    return best
