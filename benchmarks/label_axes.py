@@ -176,6 +176,7 @@ TITLES = {
     "local_contrast": "local contrast, then weak_to_strong",
     "semise": "SEMISE, then weak_to_strong",
     "knowledge_mining": "knowledge mining",
+    "chosen": "the best of four on validation",
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from functools import partial
 
 from label_axes import PRESETS, TITLES, short_title
+from label_chosen import CHOSEN, with_chosen
 from label_grid import GROUPS
 from label_reaches import Reach, reaches
 from label_tried import tried
@@ -40,8 +41,8 @@ def by_fraction(rows: Rows, data: str) -> str:
 
     In brackets how many seeds, and behind them the difference to supervised on the seeds that both have.
     """
-    methods = {cell.method for group in ("headline", "methods") for cell in GROUPS[group]()}
-    own = [row for row in rows if row["method"] in methods]
+    methods = {cell.method for group in ("headline", "methods") for cell in GROUPS[group]()} | {CHOSEN}
+    own = [row for row in with_chosen(rows) if row["method"] in methods]
     own = having(own, data=data, network="lite", start="imagenet", settings="")
     fractions = sorted({float(row["label_fraction"]) for row in own})
     body = []

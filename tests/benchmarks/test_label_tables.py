@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from label_axes import RECALLS, at_recall
+from label_chosen import with_chosen
 from label_grid import SEEDS, plan
 from label_reaches import MOST_PARAMETERS, Reach, reaches
 from label_tables import LABEL_TABLES, by_fraction, of_group, of_reaches
@@ -75,6 +76,33 @@ def test_each_data_set_has_a_second_method_beside_the_recipe() -> None:
     assert found(rows, "wce_bleeding: lite with 50 % (less_net) over smp_unet_mob").measured.startswith("+0.040")
     rows = [row(0.80, fraction=0.25), row(0.83, method="local_contrast", fraction=0.25)]
     assert found(rows, "Kvasir, 25% of the labels: local_contrast").measured.startswith("+0.030")
+
+
+def four(dice: dict[str, tuple[float, float]], **more: Any) -> list[dict[str, str]]:
+    """Rows of the recipes that are compared, {method: (validation Dice, test Dice)}."""
+    return [row(test, method=name, val_dice=str(val), **more) for name, (val, test) in dice.items()]
+
+
+def test_what_is_chosen_is_the_best_on_validation() -> None:
+    dice = {"supervised": (0.80, 0.9), "weak_to_strong": (0.83, 0.7), "less_net": (0.81, 0.8)}
+    rows = four(dice)
+    assert with_chosen(rows) == rows, "one of the four is missing"
+    rows += four({"local_contrast": (0.83, 0.6)}, steps_all="1100") + four({"local_contrast": (0.99, 0.5)}, seed=1)
+    *same, chosen = with_chosen(rows)
+    assert same == rows
+    # weak_to_strong is the first of the two in choose_recipe.json, and all four were trained for it.
+    assert chosen == {**rows[1], "method": "chosen", "steps_all": "3500", "seconds": "2400.0"}
+
+
+def test_what_is_chosen_has_reaches_and_a_line_of_its_own() -> None:
+    names = ("weak_to_strong", "less_net", "local_contrast", "supervised")
+    dice = dict(zip(names, ((0.81, 0.80), (0.8, 0.7), (0.82, 0.84), (0.79, 0.78)), strict=True))
+    rows = [*four(dice), *four(dice, fraction=0.5), row(0.83, fraction=1.0), row(0.85, "smp_unet_r34", fraction=1.0)]
+    assert found(rows, "10% of the labels: chosen over supervised").measured.startswith("+0.060")
+    assert found(rows, "kvasir: chosen with 50 % over supervised").measured.startswith("+0.010")
+    assert not [one for one in reaches(rows, "cpu") if "(chosen)" in one.name and "random" in one.name]
+    lines = [line for line in by_fraction(rows, "kvasir").splitlines() if "best of four on validation" in line]
+    assert "| 0.840 (1) +0.060 | 0.840 (1) +0.060 | – |" in lines[0]
 
 
 def test_the_grid_measures_every_reach() -> None:
