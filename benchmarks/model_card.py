@@ -20,7 +20,7 @@ from tables import Rows, fill, markdown  # noqa: E402
 
 from scripts.metrics.definitions import title  # noqa: E402
 from scripts.metrics.subgroups import SIZES, subgroups  # noqa: E402
-from scripts.reports.report import shown  # noqa: E402
+from scripts.reports.page import shown  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 ROWS = RESULTS / "released_weights.csv"

@@ -1,28 +1,31 @@
-"""Recipes side by side on the same frames, and what choose_recipe.json refuses."""
+"""Recipes side by side by choose_recipe.json, each in a process of its own, and what is refused."""
 
 from __future__ import annotations
 
 import csv
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from whole_run import BUNDLE, TINY, in_this_process
+from whole_run import TINY
 
 from scripts.engines.overrides import UnknownOverrideError
-from scripts.engines.recipes import choose_recipe
 from scripts.engines.stage_runs import StageError
 
+#: ids of the comparison itself; the others are of the trainings
+SHARED = ("image_size", "max_epochs", "split", "encoder_weights")
 
-def test_two_recipes_and_the_better_one(frames_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(BUNDLE)
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    recipes, folder = ["less_net", "supervised"], tmp_path / "chain"
-    common = {"dataset_dir": str(frames_dir), "label_fraction": 0.5, "seed": 0}
-    choose_recipe(BUNDLE, folder, recipes, 1, train_options=TINY, common=common, start=in_this_process)
+
+def test_two_recipes_and_the_better_one(run_config: Any, frames_dir: Path, tmp_path: Path) -> None:
+    """Two, since each takes seconds to start."""
+    numbers = {name: value for name, value in TINY.items() if name not in SHARED}
+    recipes, folder = ["less_net", "supervised"], tmp_path / "frames_recipes_labels0.5_seed0"
+    run_config(
+        "choose_recipe", dataset_dir=str(frames_dir), output_dir=str(tmp_path), label_fraction=0.5, recipes=recipes,
+        options=dict.fromkeys(recipes, numbers), **{name: TINY[name] for name in SHARED},
+    )  # fmt: skip
     with (folder / "recipes.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["recipe"] for row in rows] == recipes
@@ -43,6 +46,7 @@ def test_two_recipes_and_the_better_one(frames_dir: Path, tmp_path: Path, monkey
 
     best = max(rows, key=lambda row: float(row["val_dice"]))
     assert [row["chosen"] for row in rows] == ["yes" if row is best else "" for row in rows]
+    assert f"Kept: {best['recipe']}" in (folder / "recipes.html").read_text()
     kept = torch.load(folder / "model.pt", weights_only=True)
     assert (
         kept["epoch"] in (1, 2)

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import fire
-import monai.bundle
 import numpy as np
 from monai.bundle import ConfigWorkflow
 from PIL import Image
@@ -78,10 +76,3 @@ def run_layers(*layers: str, **overrides: Any) -> ConfigWorkflow:
         except Exception as error:
             raise first_cause(error) from None
     return workflow
-
-
-def in_this_process(command: list[str], folder: Path) -> int:
-    """The same command line without the seconds that a new process takes to import."""
-    assert command[1:3] == ["-m", "monai.bundle"] and folder == Path.cwd()
-    fire.Fire({"run": monai.bundle.run}, command=[*command[3:], "--logging_file", "False"])
-    return 0

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from scripts.engines.run_directory import is_main_process
 from scripts.io.atomic import write_text
@@ -20,18 +17,17 @@ from scripts.reports.curves import epoch_charts, percent, present
 from scripts.reports.embedding_map import embedding_picture
 from scripts.reports.figures import dice_histogram, size_scatter, structure_histogram
 from scripts.reports.overlays import KINDS, cases
+from scripts.reports.page import FOLDER, duration, page_templates, shown
 from scripts.reports.run_files import RunFiles, read_run
 from scripts.reports.severity import severity_charts
 from scripts.reports.volumes import volume_cases, volumes
 
 logger = logging.getLogger(__name__)
-FOLDER = Path(__file__).parent
 OF_SEVERITY = ("kappa", "macro_f1", "macro_recall", "maee", "spearman")
 OWN_UNIT = ("false_positive_frames", *OF_SEVERITY)  # said on the card in place of what it is a mean of
 HEADLINE = ("dice", "iou", "recall", "precision", "false_positive_frames")
 COLUMNS = {"best": "Test, best", "last": "Test, last", "validation": "Validation, best"}  # checkpoint
 SECTIONS = ("training", "unlabeled", "validation", "test")
-DASH = "–"
 FEW_GROUPS = 10  # a bootstrap over fewer groups covers less often than it says
 
 
@@ -50,45 +46,41 @@ def write_report(run_dir: str | Path) -> Path:
     if not is_main_process():
         return Path(run_dir) / "report.html"
     run = read_run(run_dir)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.ChainableUndefined,
-    )
-    environment.filters.update(percent=percent, duration=duration)
-    page = environment.get_template("template.html.j2").render(
-        style=(FOLDER / "style.css").read_text(encoding="utf-8"),
-        run=run,
-        name=run.path.name,
-        started=_moment(run.environment.get("started")),
-        alerts=alerts(run),
-        sample=bool(run.manifest.get("sample")),
-        cards=cards(run),
-        table=figure_table(run),
-        columns=_columns(run),
-        subgroups=subgroup_table(run),
-        measured=len({row["file"] for row in run.images or run.structures or run.graded}),
-        groups=len({row.get("group") for row in run.images or run.structures or run.graded}),
-        few_groups=FEW_GROUPS,
-        charts=epoch_charts(run),
-        spread=present(
-            dice_histogram(run.path / "figures", run.images),
-            size_scatter(run.path / "figures", run.images),
-            structure_histogram(run.path / "figures", run.structures, run.noun[:-1]),
-            *severity_charts(run),
-        ),
-        cases=cases(run),
-        embedding=embedding_picture(run),
-        volumes=volumes(run),
-        volume_cases=volume_cases(run),
-        kinds=KINDS,
-        sections=SECTIONS,
-        groups_apart=bool(run.manifest.get("files")) and not shared_groups(run),
-        settings=settings(run.config),
-        config=json.dumps(run.config, indent=2, ensure_ascii=False),
-        commands=next_commands(run),
+    page = (
+        page_templates(percent=percent, duration=duration)
+        .get_template("template.html.j2")
+        .render(
+            style=(FOLDER / "style.css").read_text(encoding="utf-8"),
+            run=run,
+            name=run.path.name,
+            started=_moment(run.environment.get("started")),
+            alerts=alerts(run),
+            sample=bool(run.manifest.get("sample")),
+            cards=cards(run),
+            table=figure_table(run),
+            columns=_columns(run),
+            subgroups=subgroup_table(run),
+            measured=len({row["file"] for row in run.images or run.structures or run.graded}),
+            groups=len({row.get("group") for row in run.images or run.structures or run.graded}),
+            few_groups=FEW_GROUPS,
+            charts=epoch_charts(run),
+            spread=present(
+                dice_histogram(run.path / "figures", run.images),
+                size_scatter(run.path / "figures", run.images),
+                structure_histogram(run.path / "figures", run.structures, run.noun[:-1]),
+                *severity_charts(run),
+            ),
+            cases=cases(run),
+            embedding=embedding_picture(run),
+            volumes=volumes(run),
+            volume_cases=volume_cases(run),
+            kinds=KINDS,
+            sections=SECTIONS,
+            groups_apart=bool(run.manifest.get("files")) and not shared_groups(run),
+            settings=settings(run.config),
+            config=json.dumps(run.config, indent=2, ensure_ascii=False),
+            commands=next_commands(run),
+        )
     )
     target = run.path / "report.html"
     write_text(target, page)
@@ -202,28 +194,6 @@ def settings(config: dict[str, Any]) -> list[tuple[str, str, str]]:
             continue
         rows.append((name, str(value).lower() if isinstance(value, bool) else str(value), str(meanings.get(name, ""))))
     return rows
-
-
-def shown(name: str, value: float | None) -> str:
-    """A figure as it is printed: shares with three decimals, distances with one, false alarms in percent."""
-    if value is None or not math.isfinite(value):
-        return DASH
-    if name == "hd95":
-        return f"{value:.1f}"
-    if name == "false_positive_frames":
-        return f"{100 * value:.1f}\u202f%"
-    return f"{value:.3f}"
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as "2 h 5 min", "3 min 12 s" or "45 s"."""
-    if not isinstance(seconds, (int, float)) or not math.isfinite(seconds):
-        return DASH
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _headline(figures: dict[str, Any], run: RunFiles) -> list[str]:

@@ -1,0 +1,90 @@
+"""One self-contained HTML page that compares the recipes of choose_recipe.json, from what they left in its folder."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.engines.recipes import RECIPES_FILE
+from scripts.engines.run_directory import is_main_process
+from scripts.io.atomic import write_text
+from scripts.reports.commands import next_commands
+from scripts.reports.curves import percent
+from scripts.reports.figures import STYLES, Chart, Line, epoch_chart
+from scripts.reports.page import DASH, FOLDER, duration, page_templates, shown
+from scripts.reports.run_files import RunFiles, read_run
+
+logger = logging.getLogger(__name__)
+PAGE = "recipes.html"
+
+
+def write_recipe_report(chain_dir: str | Path) -> Path:
+    """Write <chain_dir>/recipes.html and figures/recipes.png: which recipe was kept, beside the others.
+
+    Returns:
+        the path of the page; it holds its picture and links to the reports of the single runs.
+
+    Raises:
+        FileNotFoundError: there is no recipes.csv, or the run of a recipe is gone.
+    """
+    folder = Path(chain_dir).resolve()
+    target = folder / PAGE
+    if not is_main_process():
+        return target
+    with (folder / RECIPES_FILE).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    runs = {row["recipe"]: read_run(row["run_dir"]) for row in rows}
+    (kept,) = [row for row in rows if row["chosen"]]
+    ranked = sorted(rows, key=lambda row: float(row["val_dice"]), reverse=True)
+    run = runs[kept["recipe"]]
+    masks = next_commands(run)[0]
+    page = page_templates(percent=percent, duration=duration).get_template("recipes.html.j2").render(
+        style=(FOLDER / "style.css").read_text(encoding="utf-8"),
+        name=folder.name,
+        folder=folder,
+        kept=kept["recipe"],
+        lead=float(ranked[0]["val_dice"]) - float(ranked[1]["val_dice"]),
+        second=ranked[1]["recipe"],
+        rows=[_row(row, runs[row["recipe"]], folder) for row in ranked],
+        chart=_chart(folder, ranked, runs),
+        counts=run.manifest.get("counts") or {},
+        sample=bool(run.manifest.get("sample")),
+        command=masks.text.replace(str(run.path / "model.pt"), str(folder / "model.pt")),
+    )  # fmt: skip
+    write_text(target, page)
+    logger.info("Report: %s", target)
+    return target
+
+
+def _row(row: dict[str, str], run: RunFiles, folder: Path) -> dict[str, Any]:
+    """A line of the table."""
+    figures = (run.test_metrics.get("best") or {}).get("figures") or {}
+    dice = figures.get("dice") or {}
+    low, high = dice.get("low"), dice.get("high")
+    return {
+        "recipe": row["recipe"],
+        "chosen": bool(row["chosen"]),
+        "validation": shown("dice", float(row["val_dice"])),
+        "test": shown("dice", dice.get("value")),
+        "interval": DASH if low is None or high is None else f"{shown('dice', low)} to {shown('dice', high)}",
+        "alarms": shown("false_positive_frames", (figures.get("false_positive_frames") or {}).get("value")),
+        "seconds": run.environment.get("seconds"),
+        "report": (run.path / "report.html").relative_to(folder).as_posix(),
+    }
+
+
+def _chart(folder: Path, ranked: Sequence[dict[str, str]], runs: dict[str, RunFiles]) -> Chart | None:
+    """Validation Dice over epochs, of as many recipes as there are line styles, the best first."""
+    names = [row["recipe"] for row in ranked][: len(STYLES)]
+    epochs: dict[float, dict[str, float]] = {}
+    for name in names:
+        for row in runs[name].epochs:
+            epochs.setdefault(row["epoch"], {"epoch": row["epoch"]})[name] = row.get("val_dice", math.nan)
+    rows = [epochs[epoch] for epoch in sorted(epochs)]
+    few = f" The {len(STYLES)} best." if len(ranked) > len(STYLES) else ""
+    note = f"Mean Dice of the validation frames; the highest point of each is compared.{few}"
+    return epoch_chart(folder / "figures", "recipes", "Validation", note, rows, [Line(name, name) for name in names])
