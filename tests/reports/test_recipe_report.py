@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,20 @@ def test_five_recipes_have_the_four_best_in_the_chart(make_run: Callable[..., Pa
     label = html.split('aria-label="Validation')[1].split('"')[0]
     assert "mean_teacher" not in label and "local_contrast" in label and "The 4 best." in html
     assert len(re.findall(r'<th scope="row">', html)) == 5
+
+
+@pytest.mark.parametrize(("frames", "groups", "warned"), [(8, 1, True), (19, 4, True), (20, 4, False)])
+def test_few_validation_frames_are_said_to_decide_nothing(
+    frames: int, groups: int, warned: bool, make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = compared(tmp_path, make_run, {"less_net": 0.0, "supervised": 0.1})
+    for manifest in folder.rglob("manifest.json"):
+        content = json.loads(manifest.read_text())
+        content["counts"]["validation"] = {"images": frames, "groups": groups, "labelled": frames}
+        manifest.write_text(json.dumps(content))
+    text = plain(write_recipe_report(folder).read_text())
+    assert f"{frames} validation frames ({groups} group{'' if groups == 1 else 's'})" in text
+    assert ("So few frames decide nothing" in text) == warned and ("is chance" in text) != warned
 
 
 def test_the_sample_set_is_said_aloud(make_run: Callable[..., Path], tmp_path: Path) -> None:

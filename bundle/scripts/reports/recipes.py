@@ -20,6 +20,7 @@ from scripts.reports.run_files import RunFiles, read_run
 
 logger = logging.getLogger(__name__)
 PAGE = "recipes.html"
+FEW_FRAMES = 20  # of validation: with fewer, one frame moves the mean by more than most recipes differ
 
 
 def write_recipe_report(chain_dir: str | Path) -> Path:
@@ -52,6 +53,7 @@ def write_recipe_report(chain_dir: str | Path) -> Path:
         rows=[_row(row, runs[row["recipe"]], folder) for row in ranked],
         chart=_chart(folder, ranked, runs),
         counts=run.manifest.get("counts") or {},
+        few_frames=FEW_FRAMES,
         sample=bool(run.manifest.get("sample")),
         command=masks.text.replace(str(run.path / "model.pt"), str(folder / "model.pt")),
     )  # fmt: skip
