@@ -16,8 +16,7 @@ import pytest
 from PIL import Image
 
 from scripts.reports import write_report
-from scripts.reports.curves import percent
-from scripts.reports.page import duration, shown
+from scripts.reports.page import duration, percent, shown
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 FILES = ("manifest.json", "environment.json", "config.json", "test_metrics.json", "metrics.csv", "per_image.csv")

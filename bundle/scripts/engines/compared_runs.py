@@ -35,20 +35,19 @@ def figures_of(run_dir: Path) -> dict[str, Any]:
     return {"val_dice": best_validation(run_dir), **tested, "run_dir": str(run_dir)}
 
 
-def ship_best(
-    folder: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str], mark: str, name: str
-) -> dict[str, Any]:
+def ship_best(folder: Path, rows: Sequence[dict[str, Any]], own: Sequence[str], mark: str, name: str) -> dict[str, Any]:
     """Copy the network that is best on validation, the first of equals, to model.pt; write all rows as a table.
 
     Args:
-        rows: with figures_of. columns: of the table; ``mark`` is the one that says "yes" in the row that is shipped.
+        rows: with figures_of. own: their columns before those. mark: the column that says "yes" in the row that is
+            shipped.
         name: file name of the table; it is written last.
 
     Returns:
         the row.
     """
     best = max(rows, key=lambda row: row["val_dice"])
-    table = Table(columns)
+    table = Table((*own, FIGURES[0], mark, *FIGURES[1:]))
     for row in rows:
         table.add(**row, **{mark: "yes" if row is best else ""})
     with replacing(folder / "model.pt") as partial:

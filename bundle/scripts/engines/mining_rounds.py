@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.engines.compared_runs import FIGURES, figures_of, ship_best
+from scripts.engines.compared_runs import figures_of, ship_best
 from scripts.engines.pseudo_label_results import LIST_FILE, SUMMARY_FILE
 from scripts.engines.stage_runs import (
     Chain,
@@ -35,7 +35,7 @@ ONLY = {
     "encoder_weights": ("train",),
     "precision": ("train", "fine_tune"),
 }
-COLUMNS = ("round", "frames", "pseudo_labels", "mean_weight", "val_dice", "kept", *FIGURES[1:])
+MINED = ("frames", "pseudo_labels", "mean_weight")
 ROUNDS_FILE = "rounds.csv"
 
 
@@ -135,13 +135,12 @@ def _summary(mining_dir: Path) -> dict[str, Any]:
 
 def _row(number: int, run_dir: Path, mining_dir: Path | None = None) -> dict[str, Any]:
     mined = {} if mining_dir is None else _summary(mining_dir)
-    pseudo = {name: mined.get(name) for name in ("frames", "pseudo_labels", "mean_weight")}
-    return {"round": number, **pseudo, **figures_of(run_dir)}
+    return {"round": number, **{name: mined.get(name) for name in MINED}, **figures_of(run_dir)}
 
 
 def _finish(folder: Path, rows: list[dict[str, Any]]) -> Path:
     """Ship the best round's network and write the table."""
-    best, model = ship_best(folder, rows, COLUMNS, "kept", ROUNDS_FILE), folder / "model.pt"
+    best, model = ship_best(folder, rows, ("round", *MINED), "kept", ROUNDS_FILE), folder / "model.pt"
     logger.info(
         "Round %d has the best validation Dice, %.4f (round 0: %.4f): %s",
         *(best["round"], best["val_dice"], rows[0]["val_dice"], model),

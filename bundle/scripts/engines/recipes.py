@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from scripts.engines.compared_runs import FIGURES, figures_of, ship_best
-from scripts.engines.stage_runs import StageError, shared_overrides, start_process
-from scripts.engines.stages import plan_stages, run_stages
+from scripts.engines.compared_runs import figures_of, ship_best
+from scripts.engines.stage_runs import StageError, refuse_unknown, shared_overrides, start_process
+from scripts.engines.stages import plan_stages, run_plan
 
 logger = logging.getLogger(__name__)
 _LOCAL = "pretrain_local_contrastive"
@@ -49,7 +48,7 @@ def choose_recipe(
         recipes: two or more of RECIPES, in the order of training.
         pretraining_epochs: of local contrast before its training.
         extra_configs: files layered over the configs of all stages, such as a network's.
-        train_options: {id: value} of the training of every recipe; None is left out.
+        train_options: {id: value} of the training of every recipe; None and "" are left out.
         options: {recipe: {id: value}} of its training, over train_options; an id with :: goes inside of a component.
         common: {id: value} of every stage; None and "" are left out.
         start: runs a command in a folder and returns its exit code.
@@ -63,21 +62,19 @@ def choose_recipe(
     """
     root, folder, options = Path(bundle_root).resolve(), Path(chain_dir).resolve(), dict(options or {})
     _check_names(recipes, options)
-    given = {name: value for name, value in (train_options or {}).items() if value is not None}
-    plans = {}
+    given, shared, plans = shared_overrides(train_options), shared_overrides(common), {}
     for recipe in recipes:
         stages, objective = RECIPES[recipe]
         of_stages = {_LOCAL: {"max_epochs": pretraining_epochs}} if _LOCAL in stages else {}
         of_stages["train"] = {**given, **options.get(recipe, {})}
-        plan_stages(root, folder / recipe, stages, objective, extra_configs, of_stages, shared_overrides(common))
-        plans[recipe] = {"stages": stages, "objective": objective, "options": of_stages}
+        plans[recipe] = plan_stages(root, folder / recipe, stages, objective, extra_configs, of_stages, shared)
     rows = []
     for number, (recipe, plan) in enumerate(plans.items(), 1):
         logger.info("Recipe %d of %d, %s", number, len(plans), recipe)
-        model = run_stages(root, folder / recipe, **plan, extra_configs=extra_configs, common=common, start=start)
+        model = run_plan(root, folder / recipe, plan, start=start)
         rows.append({"recipe": recipe, **figures_of(model.parent)})
         logger.info("%s: validation Dice %.4f", recipe, rows[-1]["val_dice"])
-    best = ship_best(folder, rows, ("recipe", "val_dice", "chosen", *FIGURES[1:]), "chosen", RECIPES_FILE)
+    best = ship_best(folder, rows, ("recipe",), "chosen", RECIPES_FILE)
     order = sorted(rows, key=lambda row: row["val_dice"], reverse=True)
     logger.info("Validation Dice: %s", ", ".join(f"{row['recipe']} {row['val_dice']:.4f}" for row in order))
     logger.info("%s is the best on validation: %s", best["recipe"], folder / "model.pt")
@@ -86,9 +83,7 @@ def choose_recipe(
 
 def _check_names(recipes: Sequence[str], options: Mapping[str, Any]) -> None:
     for name in [*recipes, *options]:
-        if name not in RECIPES:
-            near = get_close_matches(name, RECIPES, n=1, cutoff=0.0)[0]
-            raise StageError(f"recipe {name!r} is unknown; did you mean {near!r}? Known: {', '.join(RECIPES)}.")
+        refuse_unknown("recipe", name, RECIPES)
     if len(set(recipes)) < max(2, len(recipes)):
         raise StageError(f"recipes are {list(recipes)}; expected two or more of {list(RECIPES)}, each once.")
     if unused := [name for name in options if name not in recipes]:

@@ -7,8 +7,9 @@ import logging
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,13 @@ def check_overrides(stage: Stage, root: Path, inputs: tuple[str, ...] = ()) -> N
     checks = [part for part in parser.get(running) if isinstance(part, dict) and part.get("_target_") == CHECK]
     for check in checks:
         refuse_undeclared(parser.get(), root / "configs", check["bases"])
+
+
+def refuse_unknown(kind: str, name: str, known: Collection[str]) -> None:
+    """Raise StageError, with the nearest known name, unless ``name`` is a known one."""
+    if name not in known:
+        near = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise StageError(f"{kind} {name!r} is unknown; did you mean {near!r}? Known: {', '.join(known)}.")
 
 
 def existing_config(root: Path, file: str) -> str:

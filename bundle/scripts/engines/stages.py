@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from scripts.engines.stage_runs import (
     StageError,
     check_overrides,
     existing_config,
+    refuse_unknown,
     shared_overrides,
     start_process,
 )
@@ -63,8 +63,29 @@ def run_stages(
     """
     root, folder = Path(bundle_root).resolve(), Path(chain_dir).resolve()
     plan = plan_stages(root, folder, stages, objective, extra_configs, options or {}, shared_overrides(common))
-    chain = Chain(root, folder, start)
     checkpoint = str(Path(init_checkpoint).expanduser().resolve()) if init_checkpoint else ""
+    return run_plan(root, folder, plan, checkpoint, start)
+
+
+def run_plan(
+    root: Path,
+    folder: Path,
+    plan: Sequence[Stage],
+    checkpoint: str = "",
+    start: Callable[[list[str], Path], int] = start_process,
+) -> Path:
+    """Run what plan_stages has planned, each stage from the weights of the one before; see run_stages.
+
+    Args:
+        folder: of the chain. checkpoint: model.pt that the first stage starts from; "" = none.
+
+    Returns:
+        model.pt of the last stage.
+
+    Raises:
+        StageError: a missing checkpoint, a stage that failed or began from another one.
+    """
+    chain = Chain(root, folder, start)
     for number, stage in enumerate(plan, 1):
         title = f"Stage {number} of {len(plan)}, {stage.name}"
         checkpoint = str(chain.run(stage, title, {"init_checkpoint": checkpoint} if checkpoint else {}))
@@ -113,9 +134,7 @@ def chain_name(dataset_dir: str, stages: Sequence[str], objective: str, label_fr
 
 def _check_names(stages: Sequence[str], objective: str, options: Mapping[str, Any]) -> None:
     for name in [*stages, *options]:
-        if name not in STAGES:
-            near = get_close_matches(name, STAGES, n=1, cutoff=0.0)[0]
-            raise StageError(f"stage {name!r} is unknown; did you mean {near!r}? Known: {', '.join(STAGES)}.")
+        refuse_unknown("stage", name, STAGES)
     if not stages or list(stages) != [name for name in STAGES if name in stages]:
         raise StageError(f"stages are {list(stages)}; expected some of {list(STAGES)}, each once and in this order.")
     if unused := [name for name in options if name not in stages]:
@@ -123,6 +142,4 @@ def _check_names(stages: Sequence[str], objective: str, options: Mapping[str, An
     for name, given in options.items():
         if taken := [key for key in given if key in OF_THE_CHAIN]:
             raise StageError(f"options of {name}: the chain sets {taken[0]} itself; give --{taken[0]} to the chain.")
-    if objective not in OBJECTIVES:
-        near = get_close_matches(objective, OBJECTIVES, n=1, cutoff=0.0)[0]
-        raise StageError(f"objective {objective!r} is unknown; did you mean {near!r}? Known: {', '.join(OBJECTIVES)}.")
+    refuse_unknown("objective", objective, OBJECTIVES)

@@ -6,6 +6,7 @@ import math
 
 from scripts.reports.figures import STYLES, Chart, Line, epoch_chart
 from scripts.reports.overlays import labelled_lesion_share
+from scripts.reports.page import percent
 from scripts.reports.run_files import RunFiles
 
 
@@ -90,8 +91,3 @@ def _validation_lines(run: RunFiles) -> list[Line]:
     names = [name for name in run.epochs[0] if name.startswith("val_dice_") and name != "val_dice_pooled"]
     each = [Line(name, name.removeprefix("val_dice_")) for name in names if len(names) < len(STYLES)]
     return [Line("val_dice", "Dice, mean"), *each]
-
-
-def percent(share: float) -> str:
-    """A share as percent: two significant digits under 1 %, else one decimal."""
-    return f"{100 * share:.2g}\u202f%" if 0 < share < 0.01 else f"{100 * share:.1f}\u202f%"

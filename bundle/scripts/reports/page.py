@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -12,8 +12,8 @@ FOLDER = Path(__file__).parent
 DASH = "–"
 
 
-def page_templates(**filters: Callable[..., str]) -> jinja2.Environment:
-    """The templates of this folder; what they print is escaped, what is missing is empty."""
+def render_page(template: str, **values: Any) -> str:
+    """A page of one of this folder's templates, with their style; what is printed is escaped, what is missing empty."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
@@ -21,8 +21,9 @@ def page_templates(**filters: Callable[..., str]) -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.ChainableUndefined,
     )
-    environment.filters.update(filters)
-    return environment
+    environment.filters.update(percent=percent, duration=duration)
+    style = (FOLDER / "style.css").read_text(encoding="utf-8")
+    return environment.get_template(template).render(style=style, **values)
 
 
 def shown(name: str, value: float | None) -> str:
@@ -45,3 +46,15 @@ def duration(seconds: float | None) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def percent(share: float) -> str:
+    """A share as percent: two significant digits under 1 %, else one decimal."""
+    return f"{100 * share:.2g}\u202f%" if 0 < share < 0.01 else f"{100 * share:.1f}\u202f%"
+
+
+def shown_interval(name: str, figure: dict[str, Any]) -> str:
+    """The 95 % interval of a figure, "0.815 to 0.973"; "" where it has none."""
+    if figure.get("low") is None or figure.get("high") is None:
+        return ""
+    return f"{shown(name, figure['low'])} to {shown(name, figure['high'])}"

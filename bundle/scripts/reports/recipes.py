@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from scripts.engines.recipes import RECIPES_FILE
-from scripts.engines.run_directory import is_main_process
 from scripts.io.atomic import write_text
 from scripts.reports.commands import next_commands
-from scripts.reports.curves import percent
 from scripts.reports.figures import STYLES, Chart, Line, epoch_chart
-from scripts.reports.page import DASH, FOLDER, duration, page_templates, shown
+from scripts.reports.page import DASH, render_page, shown, shown_interval
 from scripts.reports.run_files import RunFiles, read_run
 
 logger = logging.getLogger(__name__)
@@ -34,8 +32,6 @@ def write_recipe_report(chain_dir: str | Path) -> Path:
     """
     folder = Path(chain_dir).resolve()
     target = folder / PAGE
-    if not is_main_process():
-        return target
     with (folder / RECIPES_FILE).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     runs = {row["recipe"]: read_run(row["run_dir"]) for row in rows}
@@ -43,8 +39,8 @@ def write_recipe_report(chain_dir: str | Path) -> Path:
     ranked = sorted(rows, key=lambda row: float(row["val_dice"]), reverse=True)
     run = runs[kept["recipe"]]
     masks = next_commands(run)[0]
-    page = page_templates(percent=percent, duration=duration).get_template("recipes.html.j2").render(
-        style=(FOLDER / "style.css").read_text(encoding="utf-8"),
+    page = render_page(
+        "recipes.html.j2",
         name=folder.name,
         folder=folder,
         kept=kept["recipe"],
@@ -56,7 +52,7 @@ def write_recipe_report(chain_dir: str | Path) -> Path:
         few_frames=FEW_FRAMES,
         sample=bool(run.manifest.get("sample")),
         command=masks.text.replace(str(run.path / "model.pt"), str(folder / "model.pt")),
-    )  # fmt: skip
+    )
     write_text(target, page)
     logger.info("Report: %s", target)
     return target
@@ -64,16 +60,15 @@ def write_recipe_report(chain_dir: str | Path) -> Path:
 
 def _row(row: dict[str, str], run: RunFiles, folder: Path) -> dict[str, Any]:
     """A line of the table."""
-    figures = (run.test_metrics.get("best") or {}).get("figures") or {}
-    dice = figures.get("dice") or {}
-    low, high = dice.get("low"), dice.get("high")
+    figures = run.figures("best")
+    dice = figures.get("dice", {})
     return {
         "recipe": row["recipe"],
         "chosen": bool(row["chosen"]),
         "validation": shown("dice", float(row["val_dice"])),
         "test": shown("dice", dice.get("value")),
-        "interval": DASH if low is None or high is None else f"{shown('dice', low)} to {shown('dice', high)}",
-        "alarms": shown("false_positive_frames", (figures.get("false_positive_frames") or {}).get("value")),
+        "interval": shown_interval("dice", dice) or DASH,
+        "alarms": shown("false_positive_frames", figures.get("false_positive_frames", {}).get("value")),
         "seconds": run.environment.get("seconds"),
         "report": (run.path / "report.html").relative_to(folder).as_posix(),
     }

@@ -13,11 +13,11 @@ from scripts.io.atomic import write_text
 from scripts.metrics.definitions import title
 from scripts.metrics.subgroups import subgroups
 from scripts.reports.commands import next_commands
-from scripts.reports.curves import epoch_charts, percent, present
+from scripts.reports.curves import epoch_charts, present
 from scripts.reports.embedding_map import embedding_picture
 from scripts.reports.figures import dice_histogram, size_scatter, structure_histogram
 from scripts.reports.overlays import KINDS, cases
-from scripts.reports.page import FOLDER, duration, page_templates, shown
+from scripts.reports.page import render_page, shown, shown_interval
 from scripts.reports.run_files import RunFiles, read_run
 from scripts.reports.severity import severity_charts
 from scripts.reports.volumes import volume_cases, volumes
@@ -46,41 +46,37 @@ def write_report(run_dir: str | Path) -> Path:
     if not is_main_process():
         return Path(run_dir) / "report.html"
     run = read_run(run_dir)
-    page = (
-        page_templates(percent=percent, duration=duration)
-        .get_template("template.html.j2")
-        .render(
-            style=(FOLDER / "style.css").read_text(encoding="utf-8"),
-            run=run,
-            name=run.path.name,
-            started=_moment(run.environment.get("started")),
-            alerts=alerts(run),
-            sample=bool(run.manifest.get("sample")),
-            cards=cards(run),
-            table=figure_table(run),
-            columns=_columns(run),
-            subgroups=subgroup_table(run),
-            measured=len({row["file"] for row in run.images or run.structures or run.graded}),
-            groups=len({row.get("group") for row in run.images or run.structures or run.graded}),
-            few_groups=FEW_GROUPS,
-            charts=epoch_charts(run),
-            spread=present(
-                dice_histogram(run.path / "figures", run.images),
-                size_scatter(run.path / "figures", run.images),
-                structure_histogram(run.path / "figures", run.structures, run.noun[:-1]),
-                *severity_charts(run),
-            ),
-            cases=cases(run),
-            embedding=embedding_picture(run),
-            volumes=volumes(run),
-            volume_cases=volume_cases(run),
-            kinds=KINDS,
-            sections=SECTIONS,
-            groups_apart=bool(run.manifest.get("files")) and not shared_groups(run),
-            settings=settings(run.config),
-            config=json.dumps(run.config, indent=2, ensure_ascii=False),
-            commands=next_commands(run),
-        )
+    page = render_page(
+        "template.html.j2",
+        run=run,
+        name=run.path.name,
+        started=_moment(run.environment.get("started")),
+        alerts=alerts(run),
+        sample=bool(run.manifest.get("sample")),
+        cards=cards(run),
+        table=figure_table(run),
+        columns=_columns(run),
+        subgroups=subgroup_table(run),
+        measured=len({row["file"] for row in run.images or run.structures or run.graded}),
+        groups=len({row.get("group") for row in run.images or run.structures or run.graded}),
+        few_groups=FEW_GROUPS,
+        charts=epoch_charts(run),
+        spread=present(
+            dice_histogram(run.path / "figures", run.images),
+            size_scatter(run.path / "figures", run.images),
+            structure_histogram(run.path / "figures", run.structures, run.noun[:-1]),
+            *severity_charts(run),
+        ),
+        cases=cases(run),
+        embedding=embedding_picture(run),
+        volumes=volumes(run),
+        volume_cases=volume_cases(run),
+        kinds=KINDS,
+        sections=SECTIONS,
+        groups_apart=bool(run.manifest.get("files")) and not shared_groups(run),
+        settings=settings(run.config),
+        config=json.dumps(run.config, indent=2, ensure_ascii=False),
+        commands=next_commands(run),
     )
     target = run.path / "report.html"
     write_text(target, page)
@@ -120,7 +116,7 @@ def shared_groups(run: RunFiles) -> list[str]:
 
 def cards(run: RunFiles) -> list[dict[str, Any]]:
     """The headline figures of the best checkpoint on the test split, or on validation where there is no test."""
-    figures = _figures(run, "best") or _figures(run, "validation")
+    figures = run.figures("best") or run.figures("validation")
     result = []
     for name in _headline(figures, run):
         figure = figures.get(name)
@@ -134,7 +130,7 @@ def cards(run: RunFiles) -> list[dict[str, Any]]:
             {
                 "title": title(name),
                 "value": shown(name, figure.get("value")),
-                "interval": _interval(name, figure),
+                "interval": shown_interval(name, figure),
                 "bar": bar,
                 "unit": figure.get("unit", "") if name in OWN_UNIT else f"mean over {run.noun}",
                 "reason": figure.get("definition", "") if figure.get("value") is None else "",
@@ -145,7 +141,7 @@ def cards(run: RunFiles) -> list[dict[str, Any]]:
 
 def figure_table(run: RunFiles) -> list[dict[str, Any]]:
     """One row a figure: title, unit, definition, and a cell for each measured checkpoint."""
-    measured = {column: _figures(run, column) for column in _columns(run)}
+    measured = {column: run.figures(column) for column in _columns(run)}
     names = dict.fromkeys(name for figures in measured.values() for name in figures)
     rows = []
     for name in names:
@@ -154,7 +150,7 @@ def figure_table(run: RunFiles) -> list[dict[str, Any]]:
         for column, figures in measured.items():
             figure = figures.get(name, {})
             frames = figure.get("unit", "") if name == "false_positive_frames" else ""
-            cells.append((COLUMNS[column], shown(name, figure.get("value")), _interval(name, figure), frames))
+            cells.append((COLUMNS[column], shown(name, figure.get("value")), shown_interval(name, figure), frames))
         rows.append(
             {
                 "title": title(name),
@@ -173,7 +169,7 @@ def subgroup_table(run: RunFiles) -> list[dict[str, Any]]:
         cells = []
         for name, (value, interval) in part.figures.items():
             low, high = interval or (None, None)
-            cells.append((title(name), shown(name, value), _interval(name, {"low": low, "high": high})))
+            cells.append((title(name), shown(name, value), shown_interval(name, {"low": low, "high": high})))
         name = part.name if part.axis == "size" else f"folder {part.name}"
         rows.append({"name": name, "images": part.images, "groups": part.groups, "cells": cells})
     return rows
@@ -205,25 +201,14 @@ def _headline(figures: dict[str, Any], run: RunFiles) -> list[str]:
     return [name for name in figures if name.startswith("dice") and name != "dice_pooled"] + ["iou"]
 
 
-def _figures(run: RunFiles, column: str) -> dict[str, dict[str, Any]]:
-    part = run.test_metrics.get(column) or {}
-    return part.get("figures", part) or {}
-
-
 def _columns(run: RunFiles) -> dict[str, tuple[str, str]]:
     """The measured checkpoints: column title and epoch."""
     result = {}
     for column, heading in COLUMNS.items():
-        if _figures(run, column):
+        if run.figures(column):
             epoch = run.test_metrics[column].get("epoch")
             result[column] = (heading, "" if epoch is None else f"epoch {epoch}")
     return result
-
-
-def _interval(name: str, figure: dict[str, Any]) -> str:
-    if figure.get("low") is None or figure.get("high") is None:
-        return ""
-    return f"{shown(name, figure['low'])} to {shown(name, figure['high'])}"
 
 
 def _moment(text: Any) -> str:

@@ -78,6 +78,11 @@ class RunFiles:
         entries = self.manifest.get("files") or self.structures
         return "volumes" if any(is_volume(split_address(entry["file"])[0]) for entry in entries) else "pictures"
 
+    def figures(self, column: str) -> dict[str, dict[str, Any]]:
+        """Measured figures of a checkpoint ("best", "last") or of validation, by name; empty where nothing was."""
+        part = self.test_metrics.get(column) or {}
+        return part.get("figures", part) or {}
+
     def labels(self, section: str) -> dict[str, Path]:
         """Absolute mask path of each labelled file of a section."""
         entries = self.manifest.get("files") or []
