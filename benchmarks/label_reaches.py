@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from label_axes import RECALLS, RIVALS, SAME_ENCODER, at_recall
-from label_chosen import CHOSEN, with_chosen
+from label_chosen import CHOSEN, candidates, with_chosen
 from label_grid import RECIPE, SECOND, SEEDS
+from label_marks import is_other
 from tables import Rows
 
 _STARTS = {"random": "random numbers", "imagenet": "ImageNet weights"}
+#: supervision by more steps, as a method of its own
+LONGER = "supervised, longer"
 #: lite's published limit
 MOST_PARAMETERS = 2_200_000
 
@@ -30,6 +34,7 @@ class Reach:
     measured: str
     bar: str
     verdict: str
+    steps: str
     used: str
 
 
@@ -37,9 +42,12 @@ def reaches(rows: Rows, preset: str) -> list[Reach]:
     """All reaches with the rows of one preset, without overrides of the call; figures of the epoch best on validation.
 
     Differences are means over the seeds that both sides have: same split, same labels. CHOSEN is what
-    choose_recipe.json would keep, where all its recipes are measured.
+    choose_recipe.json would keep, where all its recipes are measured. What took more steps than supervision is compared
+    with a supervision that took as many, too.
     """
-    rows = with_chosen([row for row in rows if row["preset"] == preset and not row["settings"]])
+    rows = [row for row in rows if row["preset"] == preset]
+    longer = _as_long(rows)
+    rows = with_chosen([row for row in rows if not row["settings"]]) + longer
     lite = {"network": "lite", "start": "imagenet"}
     found = []
     for fraction, bar in ((0.1, 0.04), (0.25, 0.02)):
@@ -47,16 +55,17 @@ def reaches(rows: Rows, preset: str) -> list[Reach]:
             at = {"data": "kvasir", "label_fraction": fraction, **lite}
             name = f"Kvasir, {fraction:.0%} of the labels: {method} over supervised"
             found.append(_difference(name, rows, at | {"method": method}, at | {"method": "supervised"}, bar))
+            if method != RECIPE:
+                name += " with as many steps"
+                found.append(_difference(name, rows, at | {"method": method}, at | {"method": LONGER}, bar))
     both = [(data, method) for data in ("kvasir", "wce_bleeding") for method in (RECIPE, SECOND[data], CHOSEN)]
     for data, method in both:
-        found.append(
-            _difference(
-                f"{data}: {method} with 50 % over supervised with 100 %",
-                rows,
-                {"data": data, "method": method, "label_fraction": 0.5, **lite},
-                {"data": data, "method": "supervised", "label_fraction": 1.0, **lite},
-            )
-        )
+        half = {"data": data, "method": method, "label_fraction": 0.5, **lite}
+        whole = {"data": data, "method": "supervised", "label_fraction": 1.0, **lite}
+        name = f"{data}: {method} with 50 % over supervised with 100 %"
+        found.append(_difference(name, rows, half, whole))
+        if data == "kvasir" and method != RECIPE:  # elsewhere no recipe of more steps is kept
+            found.append(_difference(f"{name} and as many steps", rows, half, whole | {"method": LONGER}))
     for data, method in both:
         # From random numbers not all recipes are measured, so none is chosen.
         others = [(network, "random") for network in ("published", *RIVALS) if method != CHOSEN]
@@ -99,15 +108,34 @@ def _difference(
     sign = "< " if lower else "≥ "
     shown = f"{sign}{bar:+.3f}" if bar else f"{sign}0"
     if not seeds:
-        return Reach(name, "–", shown, "unmeasured", "")
-    gains = [ours[seed] - theirs[seed] for seed in seeds]
+        return Reach(name, "–", shown, "unmeasured", "", "")
+    sides = [[side[seed] for seed in seeds] for side in (ours, theirs)]
+    gains = [float(one[figure]) - float(two[figure]) for one, two in zip(*sides, strict=True)]
     gain = statistics.mean(gains)
     # Sums of figures with five digits: what is beyond them is the computer's.
     reached = round(gain, 6) < bar if lower else round(gain, 6) >= bar
     spread = f" ± {statistics.stdev(gains):.3f}" if len(gains) > 1 else ""
-    means = [statistics.mean(side[seed] for seed in seeds) for side in (ours, theirs)]
+    means = [statistics.mean(float(row[figure]) for row in side) for side in sides]
     measured = f"{gain:+.3f}{spread} ({means[0]:.3f} against {means[1]:.3f})"
-    return Reach(name, measured, shown, _verdict(reached, len(seeds)), f"seeds {', '.join(map(str, seeds))}")
+    steps = " / ".join(f"{statistics.mean(int(row['steps_all']) for row in side):,.0f}" for side in sides)
+    used = ", ".join(_seed_of(*pair) for pair in zip(*sides, strict=True))
+    return Reach(name, measured, shown, _verdict(reached, len(seeds)), steps, f"seeds {used}")
+
+
+def _as_long(rows: Rows) -> Rows:
+    """Supervision by as many steps as the longest recipe of choose_recipe.json takes: its own method, LONGER."""
+    own = [int(row["steps_all"]) for row in rows if row["method"] in candidates() and not row["settings"]]
+    alone = re.compile(r"max_epochs=\d+")
+    found = [row for row in rows if row["method"] == "supervised" and alone.fullmatch(row["settings"])]
+    return [{**row, "method": LONGER, "settings": ""} for row in found if int(row["steps"]) == max(own, default=0)]
+
+
+def _seed_of(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
+    """The seed of two rows, with their precisions where one is not the preset's."""
+    if not (is_other(ours) or is_other(theirs)):
+        return ours["seed"]
+    same = ours["precision"] == theirs["precision"]
+    return f"{ours['seed']} ({ours['precision']}{'' if same else ' / ' + theirs['precision']})"
 
 
 def _parameters(rows: Rows) -> Reach:
@@ -115,9 +143,9 @@ def _parameters(rows: Rows) -> Reach:
     counts = {int(row["parameters"]) for row in rows if row["network"] == "lite"}
     bar = f"≤ {MOST_PARAMETERS:,}"
     if not counts:
-        return Reach("parameters of lite", "–", bar, "unmeasured", "")
+        return Reach("parameters of lite", "–", bar, "unmeasured", "", "")
     verdict = "met" if max(counts) <= MOST_PARAMETERS else "missed"
-    return Reach("parameters of lite", f"{max(counts):,}", bar, verdict, "all of lite")
+    return Reach("parameters of lite", f"{max(counts):,}", bar, verdict, "", "all of lite")
 
 
 def _verdict(reached: bool, seeds: int) -> str:
@@ -125,13 +153,13 @@ def _verdict(reached: bool, seeds: int) -> str:
     return ("met" if reached else "missed") + few
 
 
-def _by_seed(rows: Rows, key: Mapping[str, Any], figure: str) -> dict[int, float]:
-    """{seed: figure} of the rows with this key, where the figure is defined.
+def _by_seed(rows: Rows, key: Mapping[str, Any], figure: str) -> dict[int, dict[str, str]]:
+    """{seed: row} of the rows with this key, where the figure is defined.
 
     Raises:
         ValueError: two rows of one cell.
     """
-    found: dict[int, float] = {}
+    found: dict[int, dict[str, str]] = {}
     for row in rows:
         same = all(row[name] == value for name, value in key.items() if name != "label_fraction")
         if not same or float(row["label_fraction"]) != key["label_fraction"] or not row[figure]:
@@ -139,5 +167,5 @@ def _by_seed(rows: Rows, key: Mapping[str, Any], figure: str) -> dict[int, float
         seed = int(row["seed"])
         if seed in found:
             raise ValueError(f"two rows of {dict(key)}, seed {seed}; expected one: delete the wrong one from the CSV")
-        found[seed] = float(row[figure])
+        found[seed] = row
     return found

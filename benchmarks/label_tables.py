@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 
-from label_axes import PRESETS, TITLES, short_title
+from label_axes import TITLES, short_title
 from label_chosen import CHOSEN, with_chosen
 from label_grid import GROUPS
+from label_marks import count_of, seeds_of, steps_of
 from label_reaches import Reach, reaches
 from label_tried import tried
 from plot_label_efficiency import figure_files
@@ -39,7 +40,9 @@ REFERENCE = {
 def by_fraction(rows: Rows, data: str) -> str:
     """lite from ImageNet weights on one data set: Dice by share of labels, best and last epoch.
 
-    In brackets how many seeds, and behind them the difference to supervised on the seeds that both have.
+    In brackets how many seeds, and how many of them in another precision than the preset's; behind them the difference
+    to supervised on the seeds that both have. Steps with "+" are those of stages before, or of the other recipes that
+    were trained for the choice.
     """
     methods = {cell.method for group in ("headline", "methods") for cell in GROUPS[group]()} | {CHOSEN}
     own = [row for row in with_chosen(rows) if row["method"] in methods]
@@ -48,15 +51,16 @@ def by_fraction(rows: Rows, data: str) -> str:
     body = []
     for method, *scale in kinds(own, "method", *SCALE):
         alike = having(own, **dict(zip(SCALE, scale, strict=True)))
+        preset, _, side = scale
+        scale = [preset, steps_of(having(alike, method=method)), side]
         for which in ("best", "last"):
             cells = []
             for fraction in fractions:
                 here = [row for row in alike if float(row["label_fraction"]) == fraction]
                 found = having(here, method=method)
-                seeds = f" ({len(found)})" if found else ""
                 name = f"{which}_dice"
                 more = gains(found, having(here, method="supervised"), name) if method != "supervised" else []
-                seeds += f" {statistics.mean(more):+.3f}" if more else ""
+                seeds = count_of(found) + (f" {statistics.mean(more):+.3f}" if more else "")
                 cells.append(mean_and_spread([row[name] for row in found]) + seeds)
             body.append([short_title(method), "imagenet", which, *scale, *cells])
     header = ["method", "start", "epoch", "preset", "steps", "px", *(f"{fraction:.0%}" for fraction in fractions)]
@@ -90,8 +94,8 @@ def of_group(rows: Rows, group: str) -> str:
             more = gains(own, having(same, **beside), "best_dice") if own[0][column] != reference else []
             body.append([
                 data, f"{fraction:.0%}", name_of(method), network, start,
-                f"{float(parameters) / 1e6:.2f}", work, preset, _steps(own), side,
-                _seeds(own),
+                f"{float(parameters) / 1e6:.2f}", work, preset, steps_of(own), side,
+                seeds_of(own),
                 f"{statistics.mean(more):+.3f} ({len(more)})" if more else "–",
                 *(mean_and_spread([row[name] for row in own], name) for name in SHOWN),
             ])  # fmt: skip
@@ -110,8 +114,8 @@ def of_reaches(rows: Rows) -> str:
             if one.used:
                 measured.setdefault(one, []).append(preset)
         for one, named in (measured or {of_presets[0]: ["–"]}).items():
-            body.append([one.name, ", ".join(named), one.measured, one.bar, one.verdict, one.used])
-    return markdown(["reach", "preset", "measured", "bar", "", "rows"], body)
+            body.append([one.name, ", ".join(named), one.measured, one.bar, one.verdict, one.steps, one.used])
+    return markdown(["reach", "preset", "measured", "bar", "", "steps in all", "rows"], body)
 
 
 def pictures(rows: Rows) -> str:
@@ -119,19 +123,6 @@ def pictures(rows: Rows) -> str:
     found = [path for preset in dict.fromkeys(row["preset"] for row in rows) for path in figure_files(preset)]
     links = [f"![{path.stem.replace('_', ' ')}](figures/{path.name})" for path in found if path.is_file()]
     return "\n\n".join(links) or NOT_YET
-
-
-def _seeds(own: Rows) -> str:
-    """The seeds, with the precision of those that were not run in their preset's."""
-    usual = {name: preset.train["precision"] for name, preset in PRESETS.items()}
-    other = (f" ({row['precision']})" if row["precision"] != usual[row["preset"]] else "" for row in own)
-    return ", ".join(row["seed"] + mark for row, mark in zip(own, other, strict=True))
-
-
-def _steps(own: Rows) -> str:
-    """Steps of the last stage, and what came before or after it in the same cell, the mean over seeds."""
-    more = statistics.mean(int(row["steps_all"]) - int(row["steps"]) for row in own)
-    return own[0]["steps"] + (f" + {more:.0f}" if more else "")
 
 
 LABEL_TABLES: dict[str, Callable[[Rows], str]] = {

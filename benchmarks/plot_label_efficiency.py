@@ -60,6 +60,12 @@ def scale_of(rows: Rows) -> str:
     return "; ".join(f"{steps:,} steps, {side} px" for steps, side in found)
 
 
+def _more_steps(own: Rows) -> str:
+    """Steps in all, where stages before the last took some."""
+    found = {int(row["steps_all"]) for row in own if row["steps_all"] != row["steps"]}
+    return f" ({max(found):,} steps)" if found else ""
+
+
 def draw_curves(rows: Rows) -> plt.Figure | None:
     """A panel a data set: lite from ImageNet weights, Dice by share of labels, best epoch solid and last dashed."""
     rows = [row for row in rows if (row["network"], row["start"]) == ("lite", "imagenet") and row["method"] in COLOURS]
@@ -77,7 +83,7 @@ def draw_curves(rows: Rows) -> plt.Figure | None:
                     continue
                 values = [[float(r[f"{which}_dice"]) for r in own if float(r["label_fraction"]) == s] for s in shares]
                 means, spreads = zip(*map(mean_and_sd, values), strict=True)
-                label = short_title(method) + (", last epoch" if which == "last" else "")
+                label = short_title(method) + _more_steps(own) + (", last epoch" if which == "last" else "")
                 shown = [100 * share * 1.02 ** (number - 2) for share in shares]  # side by side, not over each other
                 axes.errorbar(
                     shown, means, spreads, fmt=style, color=colour, capsize=3, linewidth=1.6, markersize=4, label=label,

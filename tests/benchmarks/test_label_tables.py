@@ -18,7 +18,9 @@ from write_results import DOCUMENT
 
 
 def found(rows: list[dict[str, str]], words: str) -> Reach:
-    (one,) = [reach for reach in reaches(rows, "cpu") if words in reach.name]
+    equal = "as many steps"
+    lines = [line for line in reaches(rows, "cpu") if words in line.name]
+    (one,) = [line for line in lines if (equal in words) == (equal in line.name)]
     return one
 
 
@@ -29,6 +31,7 @@ def test_difference_is_taken_seed_by_seed() -> None:
     # gains .05, .04, .06
     assert one.measured == "+0.050 ± 0.010 (0.750 against 0.700)"
     assert (one.bar, one.verdict, one.used) == ("≥ +0.040", "met", "seeds 0, 1, 2")
+    assert one.steps == "800 / 800"
 
 
 def test_a_gain_that_is_just_the_bar_meets_it_and_one_below_misses() -> None:
@@ -102,7 +105,33 @@ def test_what_is_chosen_has_reaches_and_a_line_of_its_own() -> None:
     assert found(rows, "kvasir: chosen with 50 % over supervised").measured.startswith("+0.010")
     assert not [one for one in reaches(rows, "cpu") if "(chosen)" in one.name and "random" in one.name]
     lines = [line for line in by_fraction(rows, "kvasir").splitlines() if "best of four on validation" in line]
-    assert "| 0.840 (1) +0.060 | 0.840 (1) +0.060 | – |" in lines[0]
+    assert "| 800 + 2400 | 128 | 0.840 (1) +0.060 | 0.840 (1) +0.060 | – |" in lines[0]
+
+
+def test_what_took_more_steps_is_compared_with_supervision_of_as_many() -> None:
+    rows = [row(0.80, fraction=0.25), row(0.83, method="local_contrast", fraction=0.25, steps_all="1100")]
+    rows += [row(0.78, fraction=1.0), row(0.85, method="local_contrast", fraction=0.5, steps_all="1100")]
+    longer = {"steps": "1100", "steps_all": "1100", "settings": "max_epochs=22"}
+    rows += [row(0.815, fraction=0.25, **longer), row(0.86, fraction=1.0, **longer)]
+    rows.append(row(0.99, fraction=0.25, **longer | {"settings": "max_epochs=22 dropout=0"}))
+    rows.append(row(0.99, fraction=0.25, **longer | {"steps": "1600", "settings": "max_epochs=32"}))
+    name = "25% of the labels: local_contrast over supervised"
+    one, other = (found(rows, f"{name}{end}") for end in ("", " with as many steps"))
+    assert (one.measured, one.steps) == ("+0.030 (0.830 against 0.800)", "1,100 / 800")
+    assert (other.measured, other.steps) == ("+0.015 (0.830 against 0.815)", "1,100 / 1,100")
+    assert other.verdict == "missed (1 of 3 seeds)"
+    half = found(rows, "kvasir: local_contrast with 50 % over supervised with 100 % and as many steps")
+    assert half.measured.startswith("-0.010")
+
+
+def test_seeds_of_another_precision_are_named_in_reaches_and_shares() -> None:
+    rows = [row(0.8, seed=seed) for seed in range(3)]
+    more = ({}, {"precision": "fp32"}, {})
+    rows += [row(0.9, method="weak_to_strong", seed=seed, **own) for seed, own in enumerate(more)]
+    assert found(rows, "10% of the labels: weak_to_strong").used == "seeds 0, 1 (fp32 / bf16), 2"
+    assert "| 0.900 ± 0.000 (3, 1 in fp32) +0.100 |" in by_fraction(rows, "kvasir")
+    rows[1]["precision"] = "fp32"
+    assert found(rows, "10% of the labels: weak_to_strong").used == "seeds 0, 1 (fp32), 2"
 
 
 def test_the_grid_measures_every_reach() -> None:
@@ -113,7 +142,10 @@ def test_the_grid_measures_every_reach() -> None:
     ]
     lines = reaches(rows, "cpu")
     assert len(lines) > 40
-    assert {line.used for line in lines if line.name != "parameters of lite"} == {"seeds 0, 1, 2"}
+    controls = [line for line in lines if "as many steps" in line.name]
+    assert {line.verdict for line in controls} == {"unmeasured"}, "they are run by --set"
+    left_out = {"parameters of lite", *(line.name for line in controls)}
+    assert {line.used for line in lines if line.name not in left_out} == {"seeds 0, 1, 2"}
 
 
 def test_parameters_of_lite() -> None:

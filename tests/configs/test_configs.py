@@ -44,7 +44,7 @@ OWN = {
         *("video_frames_per_second", "segmenter", "sam_weights", "cache_dir", "embedding_cache_gb", "passes"),
         *("student_masks", "mining_set", "prompts", "rules", "miner"),
     },
-    "evaluate": {"checkpoint", "evaluation_dir", "evaluating"},
+    "evaluate": {"checkpoint", "evaluation_dir", "allow_seen_frames", "evaluating"},
     "multi_gpu_inference": {"shard", "shards", "shard_dir"},
     "predict_classes": {
         *("checkpoint", "frames", "frames_batch_size", "frames_dataset", "frames_dataloader", "predicting"),
@@ -60,7 +60,7 @@ OWN = {
     "severity": {"severity_table", "severity_needs", "grades", "backbone"},
     "pretrain_severity": {"discrimination_epochs", "reference", "projection_channels", "pretraining_views"},
     "train_severity": {"freeze_encoder", "grade_balance", "label_smoothing"},
-    "evaluate_severity": {"checkpoint", "evaluation_dir", "evaluating"},
+    "evaluate_severity": {"checkpoint", "evaluation_dir", "allow_seen_frames", "evaluating"},
     "inference_severity": {
         *("checkpoint", "score", "frames", "frames_batch_size", "frames_dataset", "frames_dataloader", "predicting"),
         "projection_channels",

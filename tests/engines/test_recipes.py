@@ -40,6 +40,7 @@ class Runner:
             (run / "metrics.csv").write_text(f"epoch,val_dice\n1,{validation}\n2,{validation - 0.1}\n3,\n")
             figures = {"dice": {"value": test}, "iou": {"value": test - 0.1}}
             (run / "test_metrics.json").write_text(json.dumps({"best": {"figures": figures}}))
+        (run / "manifest.json").write_text(f"frames of {recipe}")
         (run / "model.pt").write_text(f"{recipe} {run.name}")
         return 0
 
@@ -65,6 +66,7 @@ DICE = {
 def test_the_best_on_validation_is_kept_whatever_the_test_split_says(tmp_path: Path) -> None:
     model = choose(tmp_path, Runner(DICE))
     assert model == tmp_path / "model.pt" and model.read_text() == "local_contrast 2_train", "the first of equals"
+    assert (tmp_path / "manifest.json").read_text() == "frames of local_contrast"
     rows = table(tmp_path)
     assert [row["recipe"] for row in rows] == FOUR
     assert [row["chosen"] for row in rows] == ["", "", "yes", ""]
@@ -116,6 +118,7 @@ def test_the_same_call_goes_on(tmp_path: Path) -> None:
         (["supervised", "less_net"], {"options": {"mean_teacher": {"seed": 1}}}, "name the recipe 'mean_teacher', and"),
         (["supervised", "less_net"], {"options": {"less_net": {"run_name": "x"}}}, "sets run_name itself"),
         (["supervised", "less_net"], {"extra_configs": ["configs/unett.json"]}, "unett.json does not exist"),
+        (["supervised", "less_net"], {"common": {"split": [0.7, 0, 0.3]}}, "compared on validation, and it has none"),
     ],
 )
 def test_refused_before_anything_is_run(recipes: list[str], more: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -142,6 +145,8 @@ def test_a_run_that_was_not_tested_has_no_test_figures(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("epoch,val_dice\n1,0.5\n2,nan\n3,0.4\n")
     found = {"val_dice": 0.5, "test_dice": None, "test_iou": None, "run_dir": str(tmp_path)}
     assert figures_of(tmp_path) == found
+    (tmp_path / "test_metrics.json").write_text('{"key_metric": "val_dice", "validation": {"figures": {}}}')
+    assert figures_of(tmp_path) == found, "a split without a test part"
 
 
 def test_every_recipe_ends_in_an_objective_that_needs_nothing_else() -> None:

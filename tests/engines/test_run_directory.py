@@ -80,6 +80,15 @@ def test_other_settings_are_listed(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "config.json").read_text()) == CONFIG, "the kept run is as it was"
 
 
+def test_a_run_may_be_made_longer_but_not_shorter(tmp_path: Path) -> None:
+    start(tmp_path, CONFIG | {"max_epochs": 4})
+    (tmp_path / "metrics.csv").write_text("epoch,seconds\n1,2.0\n2,3.0\n")
+    for epochs in (2, 4, 8):
+        assert RunDirectory(tmp_path, CONFIG | {"max_epochs": epochs}).resuming
+    with pytest.raises(ResumeError, match="has trained 2 epochs, and max_epochs is 1.*--run_name"):
+        RunDirectory(tmp_path, CONFIG | {"max_epochs": 1})
+
+
 def test_a_run_in_the_place_of_a_new_one_is_refused(tmp_path: Path) -> None:
     start(tmp_path, CONFIG)
     with pytest.raises(ResumeError, match="already holds a run.*--run_name"):

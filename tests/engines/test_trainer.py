@@ -199,6 +199,11 @@ def test_an_objective_needs_unlabelled_frames() -> None:
         make_trainer(make_network(), objective="mean_teacher", unlabeled_data_loader=None)
 
 
+def test_an_objective_may_need_masks_that_were_mined() -> None:
+    with pytest.raises(ValueError, match="learns from masks that were mined.*configs/knowledge_mining.json"):
+        make_trainer(make_network(), objective="pseudo_labels")
+
+
 @pytest.mark.parametrize("name", ["mean_teacher", "weak_to_strong"])
 def test_an_objective_may_need_a_teacher(name: str) -> None:
     with pytest.raises(ValueError, match="needs a teacher"):

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from scripts.metrics.intervals import draw_weights, percentile_interval, sum_by_group
+from scripts.metrics.intervals import (
+    draw_weights,
+    mean_of_sums,
+    percentile_interval,
+    share_with_interval,
+    sum_by_group,
+    with_interval,
+)
 
 
 def test_sums_by_group_by_hand() -> None:
@@ -49,3 +57,31 @@ def test_undefined_draws() -> None:
     assert 0.1 <= low <= high <= 0.3
     assert percentile_interval(np.array([0.1, np.nan, np.nan])) is None
     assert percentile_interval(np.empty(0)) is None
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_no_alarm_in_forty_groups_is_not_certainty(share: float) -> None:
+    names = [f"g{number}" for number in range(40)]
+    value, interval = share_with_interval(
+        names, np.stack([np.full(40, share), np.ones(40)], axis=1), draw_weights(40, 50, seed=0)
+    )
+    exact = binomtest(int(40 * share), 40).proportion_ci(0.95, method="exact")
+    assert value == share
+    assert interval == pytest.approx((exact.low, exact.high))
+    assert abs(interval[0] - interval[1]) == pytest.approx(0.088, abs=1e-3)
+
+
+def test_the_exact_interval_counts_the_groups_that_have_the_figure() -> None:
+    groups = ["a", "a", "b", "c"]  # c has no frame that counts
+    values = np.array([[0, 1], [0, 1], [0, 1], [0, 0]], dtype=float)
+    _, interval = share_with_interval(groups, values, draw_weights(3, 50, seed=0))
+    assert interval == pytest.approx((0, 1 - 0.025 ** (1 / 2)))
+
+
+def test_a_share_between_none_and_all_has_the_bootstrap_of_groups() -> None:
+    groups = [f"g{number}" for number in range(10)]
+    values = np.stack([np.arange(10) < 3, np.ones(10)], axis=1).astype(float)
+    weights = draw_weights(10, 200, seed=0)
+    assert share_with_interval(groups, values, weights) == with_interval(groups, values, mean_of_sums, weights)
+    _, alone = share_with_interval(["a"] * 10, values * [0, 1], draw_weights(1, 50, seed=0))
+    assert alone is None

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from scripts.data.errors import LeakError
 from scripts.networks.checkpoints import CheckpointError
 
 
@@ -48,6 +49,17 @@ def test_last_checkpoint_can_be_measured_too(
     assert found["best"]["epoch"] == expected["last"]["epoch"] == 2
     for name in ("dice", "iou_pooled", "recall"):
         assert found["best"]["figures"][name]["value"] == pytest.approx(expected["last"]["figures"][name]["value"])
+
+
+def test_another_split_would_measure_frames_of_the_training(
+    run_config: Any, tiny: dict[str, Any], trained_run: Path, frames_dir: Path, tmp_path: Path
+) -> None:
+    other = {**tiny, "seed": 1, "dataset_dir": str(frames_dir), "checkpoint": str(trained_run / "model.pt")}
+    with pytest.raises(LeakError, match=r"of 8 frames that are to be measured have trained or chosen .*model.pt"):
+        run_config("train", "evaluate", **other, evaluation_dir=str(tmp_path / "out"))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.json"]
+    run_config("train", "evaluate", **other, evaluation_dir=str(tmp_path / "out"), allow_seen_frames=True)
+    assert (tmp_path / "out" / "test_metrics.json").is_file()
 
 
 def test_a_missing_checkpoint_is_named(run_config: Any, tiny: dict[str, Any], frames_dir: Path, tmp_path: Path) -> None:

@@ -30,13 +30,16 @@ def best_validation(run_dir: Path) -> float:
 def figures_of(run_dir: Path) -> dict[str, Any]:
     """FIGURES of a run: its best validation Dice, and what its best epoch has on the test split, if that was read."""
     test = run_dir / "test_metrics.json"
-    figures = json.loads(test.read_text(encoding="utf-8"))["best"]["figures"] if test.is_file() else {}
+    measured = json.loads(test.read_text(encoding="utf-8")) if test.is_file() else {}
+    figures = measured.get("best", {"figures": {}})["figures"]  # without a test part it has those of validation alone
     tested = {f"test_{name}": figures.get(name, {}).get("value") for name in ("dice", "iou")}
     return {"val_dice": best_validation(run_dir), **tested, "run_dir": str(run_dir)}
 
 
 def ship_best(folder: Path, rows: Sequence[dict[str, Any]], own: Sequence[str], mark: str, name: str) -> dict[str, Any]:
     """Copy the network that is best on validation, the first of equals, to model.pt; write all rows as a table.
+
+    The manifest.json of its run goes with it: evaluate.json reads there which frames it has learnt from.
 
     Args:
         rows: with figures_of. own: their columns before those. mark: the column that says "yes" in the row that is
@@ -50,7 +53,9 @@ def ship_best(folder: Path, rows: Sequence[dict[str, Any]], own: Sequence[str], 
     table = Table((*own, FIGURES[0], mark, *FIGURES[1:]))
     for row in rows:
         table.add(**row, **{mark: "yes" if row is best else ""})
-    with replacing(folder / "model.pt") as partial:
-        shutil.copyfile(Path(best["run_dir"]) / "model.pt", partial)
+    for file in ("manifest.json", "model.pt"):
+        if (Path(best["run_dir"]) / file).is_file():
+            with replacing(folder / file) as partial:
+                shutil.copyfile(Path(best["run_dir"]) / file, partial)
     table.write(folder / name)
     return best

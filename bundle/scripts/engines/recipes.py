@@ -57,11 +57,13 @@ def choose_recipe(
         ``chain_dir``/model.pt.
 
     Raises:
-        StageError: an unknown recipe, a missing file, a training that failed, or one without a validation Dice.
+        StageError: an unknown recipe, a split without validation, a missing file, a training that failed, or one
+            without a validation Dice.
         UnknownOverrideError: a mistyped id of any recipe.
     """
     root, folder, options = Path(bundle_root).resolve(), Path(chain_dir).resolve(), dict(options or {})
     _check_names(recipes, options)
+    _check_validation((common or {}).get("split"))
     given, shared, plans = shared_overrides(train_options), shared_overrides(common), {}
     for recipe in recipes:
         stages, objective = RECIPES[recipe]
@@ -88,3 +90,12 @@ def _check_names(recipes: Sequence[str], options: Mapping[str, Any]) -> None:
         raise StageError(f"recipes are {list(recipes)}; expected two or more of {list(RECIPES)}, each once.")
     if unused := [name for name in options if name not in recipes]:
         raise StageError(f"options name the recipe {unused[0]!r}, and recipes are {list(recipes)}: leave it out.")
+
+
+def _check_validation(split: Any) -> None:
+    """A given split must have what recipes are compared on; a default or a datalist's has, or the first run says so."""
+    if isinstance(split, Sequence) and len(split) == 3 and not float(split[1]) > 0:
+        raise StageError(
+            f"split is {list(split)}: recipes are compared on validation, and it has none. Give it a share, such as "
+            "--split '[0.6,0.2,0.2]'."
+        )

@@ -68,6 +68,7 @@ class RunDirectory:
             )
         if self.resuming:
             self._check_same_run(config)
+            self._check_length(config)
             self.started -= self._trained_seconds()
             if is_main_process():
                 remove_leftovers(self.path)
@@ -77,12 +78,24 @@ class RunDirectory:
 
     def _trained_seconds(self) -> float:
         """Seconds of the earlier parts of the run, so that its duration is that of all parts."""
+        rows = self._trained_epochs()
+        return float(rows[-1]["seconds"]) if rows else 0.0
+
+    def _trained_epochs(self) -> list[dict[str, str]]:
         table = self.path / "metrics.csv"
         if not table.is_file():
-            return 0.0
+            return []
         with table.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        return float(rows[-1]["seconds"]) if rows else 0.0
+            return list(csv.DictReader(file))
+
+    def _check_length(self, config: dict[str, Any]) -> None:
+        """A run may be made longer, not shorter: the weights that it has are those of all its epochs."""
+        rows, wanted = self._trained_epochs(), config.get("max_epochs")
+        if rows and isinstance(wanted, int) and int(rows[-1]["epoch"]) > wanted:
+            raise ResumeError(
+                f"{self.path} has trained {rows[-1]['epoch']} epochs, and max_epochs is {wanted}: it cannot be made "
+                "shorter. Give another --run_name, or delete the folder."
+            )
 
     def _check_same_data(self) -> None:
         """Compare the files of the manifest that was just written with those the run began with."""

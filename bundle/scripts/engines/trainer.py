@@ -83,6 +83,13 @@ class SemiSupervisedTrainer(FrameTrainer):
                 f"{type(objective).__name__} perturbs maps inside of the network and {type(bare_network).__name__} has "
                 "no encode and decode: train it with --objective supervised or mean_teacher, or choose LESSNet."
             )
+        mined = objective is not None and objective.needs_pseudo_labels
+        if mined and "pseudo_label" not in unlabeled_data_loader.dataset[0]:
+            raise ValueError(
+                f"{type(objective).__name__} learns from masks that were mined, and the unlabelled frames have none: "
+                "mine them by configs/knowledge_mining.json, or layer configs/pseudo_labels.json over train.json and "
+                "give the pseudo_labels.json of a mining as --dataset_dir."
+            )
         super().__init__(
             device=device,
             max_epochs=max_epochs,

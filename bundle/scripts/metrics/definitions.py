@@ -52,7 +52,8 @@ _DEFINITIONS = {
     "precision_pooled": "Share of all predicted pixels of the split that is lesion.",
     "miou": "Mean of the IoU of background and of lesion, pooled (LESS-Net's published definition).",
     "mrecall": "Mean of the recall of background and of lesion, pooled (LESS-Net's published definition).",
-    "false_positive_frames": "Share of the lesion-free frames with more than {area} of the image predicted as lesion.",
+    "false_positive_frames": "Share of the lesion-free frames with more than {area} of the image predicted as lesion."
+    " Where none or each has that, the interval is the exact binomial one of as many groups.",
     "hd95": "95th percentile of the distance between the outlines, the worse direction, mean over images, at original"
     " resolution. Both empty counts 0, one empty the image diagonal.",
     "surface_dice": "Share of both outlines within {tolerance:g} px of the other, mean over images, at original"

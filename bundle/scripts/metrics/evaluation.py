@@ -16,7 +16,7 @@ from scripts.io.writers import write_bytes
 from scripts.metrics.calibration import bin_sums, calibration_error, fit_temperature, sample_band, scale
 from scripts.metrics.confusion import OVERLAP_NAMES, confusion_counts, counts_array, overlap_figures, pooled_figures
 from scripts.metrics.definitions import TITLES, definition, unit
-from scripts.metrics.intervals import draw_weights, mean_of_sums, with_interval
+from scripts.metrics.intervals import draw_weights, mean_of_sums, share_with_interval, with_interval
 from scripts.metrics.surface import surface_figures
 
 COLUMNS = (
@@ -147,13 +147,16 @@ class LesionEvaluation:
         images = np.ones(len(rows))
         results: dict[str, tuple[float, Any]] = {}
         for name in PER_IMAGE:
-            results[name] = measure(np.stack([[row[name] for row in rows], images], axis=1), mean_of_sums)
+            values = np.stack([[row[name] for row in rows], images], axis=1)
+            of_shares = name in OVERLAP_NAMES
+            results[name] = share_with_interval(groups, values, weights) if of_shares else measure(values, mean_of_sums)
         counts = counts_array(rows)
         for name in POOLED:
             results[name] = measure(counts, lambda sums, name=name: pooled_figures(*sums.T)[name])
         free = counts[:, 0] + counts[:, 2] == 0
         alarm = free & (counts[:, 1] > self.false_positive_area * counts.sum(axis=1))
-        results["false_positive_frames"] = measure(np.stack([alarm, free], axis=1).astype(float), mean_of_sums)
+        alarms = np.stack([alarm, free], axis=1).astype(float)
+        results["false_positive_frames"] = share_with_interval(groups, alarms, weights)
         results["ece"] = measure(self._bins(1.0), calibration_error)
         if temperature is not None:
             results["ece_scaled"] = measure(self._bins(temperature), calibration_error)

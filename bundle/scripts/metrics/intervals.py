@@ -42,6 +42,26 @@ def with_interval(
     return value, percentile_interval(statistic((weights @ sums).reshape(shape)))
 
 
+def share_with_interval(
+    groups: Sequence[str], values: np.ndarray, weights: np.ndarray
+) -> tuple[float, tuple[float, float] | None]:
+    """A mean of figures in 0..1, or a share of rows, and its 95 % interval over groups.
+
+    As with_interval, but where all rows have 0, or all have 1, every draw has it too, and a bootstrap of no width would
+    claim to be certain: there the interval is the exact binomial one of as many groups (Clopper and Pearson,
+    Biometrika 1934).
+
+    Args:
+        groups: of each of N rows. values: (N, 2), figure in 0..1 and whether the row counts, both 0 where not.
+        weights: of draw_weights.
+    """
+    value, interval = with_interval(groups, values, mean_of_sums, weights)
+    if interval is None or value not in (0.0, 1.0):
+        return value, interval
+    bound = 0.025 ** (1 / np.count_nonzero(sum_by_group(groups, values)[:, 1]))
+    return value, ((0.0, 1.0 - bound) if value == 0.0 else (bound, 1.0))
+
+
 def mean_of_sums(sums: np.ndarray) -> np.ndarray:
     """Quotient of the two columns of (M, 2), a sum and a count; nan where the count is 0."""
     return np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] > 0)

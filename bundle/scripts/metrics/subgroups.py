@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from scripts.metrics.confusion import OVERLAP_NAMES
-from scripts.metrics.intervals import draw_weights, mean_of_sums, with_interval
+from scripts.metrics.intervals import draw_weights, share_with_interval
 
 #: upper edges of the lesion's share of the frame, 0..1, and what the parts are called
 SIZES = {
@@ -78,5 +78,5 @@ def _measured(axis: str, name: str, rows: list[Row], bootstrap: int, seed: int) 
     figures = {}
     for figure in OVERLAP_NAMES:
         values = np.array([[float(row[figure]), 1.0] for row in rows])
-        figures[figure] = with_interval(groups, values, mean_of_sums, weights)
+        figures[figure] = share_with_interval(groups, values, weights)
     return Subgroup(axis, name, len(rows), len(set(groups)), figures)

@@ -1,0 +1,81 @@
+"""A checkpoint is not measured on what it has learnt from."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from scripts.data.errors import LeakError
+from scripts.data.manifest import KEYS
+from scripts.data.seen_frames import refuse_seen_frames
+
+
+def write(folder: Path, **sections: str) -> Path:
+    """A manifest of frames that are called after the section and hold the letters."""
+    folder.mkdir()
+    files = [
+        {"section": name, "file": f"{name}/{letter}.png", "sha256": letter}
+        for name, letters in sections.items()
+        for letter in letters
+    ]
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(dict.fromkeys(KEYS, 0) | {"files": files}))
+    return path
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return write(tmp_path / "run", training="ab", validation="c", test="de", unlabeled="fg").with_name("model.pt")
+
+
+def test_the_split_of_the_run_and_other_frames_are_measured(checkpoint: Path, tmp_path: Path) -> None:
+    refuse_seen_frames(checkpoint, checkpoint.with_name("manifest.json"))
+    refuse_seen_frames(checkpoint, write(tmp_path / "other", training="c", validation="x", test="yz"))
+    refuse_seen_frames(checkpoint, write(tmp_path / "same_validation", validation="cd", test="e"))
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"test": "dbe"}, r"1 of 3 frames .*model.pt, so that .*\n  test/b.png, now test, was training\nMeasure it on"),
+        ({"validation": "x", "test": "c"}, r"1 of 2 frames .*\n  test/c.png, now test, was validation"),
+        ({"validation": "a", "test": "b"}, r"2 of 2 frames .*datalist JSON.*--allow_seen_frames True"),
+    ],
+)
+def test_seen_frames_are_named_with_the_cure(
+    sections: dict[str, str], message: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(LeakError, match=r"(?s)" + message):
+        refuse_seen_frames(checkpoint, write(tmp_path / "out", **sections))
+
+
+def test_seen_frames_are_measured_on_demand_and_logged(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        refuse_seen_frames(checkpoint, write(tmp_path / "out", test="a"), allowed=True)
+    assert "1 of 1 frames that are to be measured have trained" in caplog.text
+    assert "--allow_seen_frames" not in caplog.text
+
+
+def test_frames_seen_without_their_masks_are_warned_of(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse_seen_frames(checkpoint, write(tmp_path / "out", test="fd"))
+    assert "1 frames of the test part were in training, without their masks" in caplog.text
+
+
+def test_without_the_manifest_of_its_run_that_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        refuse_seen_frames(tmp_path / "model.pt", write(tmp_path / "out", test="a"))
+    assert "model.pt has no manifest.json beside it" in caplog.text
+
+
+def test_the_other_processes_leave_it_to_the_first(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scripts.data.seen_frames.rank", lambda: 1)
+    refuse_seen_frames(checkpoint, write(tmp_path / "out", test="a"))
