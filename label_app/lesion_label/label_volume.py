@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from lesion_label.series import Series
 from scripts.io.errors import MediaError
+from scripts.io.volume_file import refuse_detached
 
 _RAW = ".bin"  # OHIF: the voxels without a header, one byte each
+_READ = (".nii", ".nii.gz", ".nrrd", ".png", ".tif", ".tiff")
 _LOST = 0.01  # share of the lesion that may fall beside the series' grid
 
 
@@ -35,6 +37,9 @@ def read_label(path: Path, series: Series, name: str = "") -> NDArray[np.uint8]:
         if values.size != np.prod(series.shape):
             raise MediaError(f"{name}: {values.size} bytes; expected one for each pixel of {_say(series)}")
         return _binary(values.reshape(series.shape), name)
+    if not path.name.lower().endswith(_READ):
+        raise MediaError(f"{name}: not a label that can be read; expected .nii.gz, .nrrd, .png, .tif or .bin")
+    refuse_detached(path, name)
     try:
         image = SimpleITK.ReadImage(str(path))
     except RuntimeError:
@@ -60,7 +65,7 @@ def _binary(values: NDArray, name: str) -> NDArray[np.uint8]:
     found = np.unique(values)
     if len(found[found != 0]) > 1:
         raise MediaError(
-            f"{name}: values {', '.join(map(str, found[:10]))}; expected 0 and one other value, the lesion: this model "
+            f"{name}: {len(found[found != 0])} values beside 0; expected 0 and one other value, the lesion: this model "
             "knows one class"
         )
     return (values != 0).astype(np.uint8)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from lesion_label.bundle import Bundle, BundleNotFoundError, find_bundle
+from lesion_label.label_volume import read_label
 from lesion_label.polygons import annotations, mask_polygons
 from lesion_label.security import plain
 from lesion_label.train import STATE, LesionTrain, read_round
 from lesion_label.weights import WeightsError, WeightsStore
 from monailabel.interfaces.exception import MONAILabelException
+
+from scripts.io.errors import MediaError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -162,3 +166,27 @@ def test_stats_of_a_round_whose_process_is_gone(task: LesionTrain, tmp_path: Pat
     assert stats["status"] == "STOPPED" and stats["epoch"] == 3 and stats["total_epochs"] == 8
     assert stats["best_metric"] == 0.61 and stats["eval"]["metrics"]["val_dice"] == 0.58
     assert stats["train"]["metrics"]["loss"] == 0.4
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        # ITK would read the numbers of the file that the header names, and the error told them.
+        ("a.nrrd", b"NRRD0004\ntype: short\ndimension: 1\nsizes: 2\ndata file: /etc/passwd\n\n", "in another file"),
+        ("a.mha", b"ObjectType = Image\nElementDataFile = /etc/passwd\n", "expected .nii.gz, .nrrd"),
+    ],
+)
+def test_a_label_that_names_another_file_is_not_read(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(MediaError, match=message):
+        read_label(path, None)
+
+
+def test_several_values_are_counted_and_not_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    np.array([0, 77, 99, 99], np.uint8).tofile(path)
+    series = SimpleNamespace(shape=(1, 2, 2), uid="1.2")
+    with pytest.raises(MediaError, match="2 values beside 0; expected 0 and one other") as caught:
+        read_label(path, series)
+    assert "77" not in str(caught.value)

@@ -143,3 +143,14 @@ def test_numbers_without_sense() -> None:
     for options in ({"frames_per_second": 0.0}, {"near_duplicate": -1.0}):
         with pytest.raises(ValueError, match="expected above 0"):
             expand_media({}, **options)
+
+
+def test_several_masks_of_one_picture_are_no_frames(tiny_dataset: Path) -> None:
+    """masks/case/1.png and 2.png, one a lesion, beside images/case.png: not to be taken for a frame without masks"""
+    mask = tiny_dataset / "masks" / "frame_00.png"
+    (tiny_dataset / "masks" / "frame_00").mkdir()
+    for number in (1, 2):
+        (tiny_dataset / "masks" / "frame_00" / f"{number}.png").write_bytes(mask.read_bytes())
+    mask.unlink()
+    with pytest.raises(DatasetError, match=r"(?s)frame_00.png is one picture.*several masks.*frame_00/1.png.*/2.png"):
+        build_datalists(tiny_dataset)

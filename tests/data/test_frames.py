@@ -119,3 +119,25 @@ def test_shards_hold_whole_files_in_order_and_about_as_many_frames() -> None:
 def test_shards_that_cannot_be(number: int, count: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         of_lengths(1, 2, 3).shard(number, count)
+
+
+def test_links_are_followed_once_and_broken_ones_reported(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "elsewhere.png")
+    root = tmp_path / "in"
+    (root / "a").mkdir(parents=True)
+    (root / "a" / "linked.png").symlink_to(tmp_path / "elsewhere.png")
+    (root / "a" / "broken.png").symlink_to(tmp_path / "nowhere.png")
+    (root / "a" / "round").symlink_to(root)
+    (tmp_path / "other").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "other" / "b.png")
+    (root / "z").symlink_to(tmp_path / "other")
+    assert list_frames(root).files == ["a/broken.png", "a/linked.png", "z/b.png"]
+
+
+def test_outputs_of_an_earlier_run_are_no_frames(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "out" / "overlays").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "out" / "overlays" / "a.png")
+    assert list_frames(tmp_path, leave_out=tmp_path / "out").files == ["a.png"]
+    assert list_frames(tmp_path, leave_out=tmp_path).files == ["a.png", "out/overlays/a.png"]
+    assert list_frames(tmp_path / "out", leave_out=tmp_path / "elsewhere").files == ["overlays/a.png"]

@@ -302,3 +302,40 @@ def test_real_layouts(shared_dir: Path) -> None:
     assert sum("label" in item for item in sections["pool"]) == 840
     assert len({item["group"] for item in sections["unlabeled"]}) == 23  # patients, by the README of the data
     assert np.array(Image.open(sections["pool"][0]["image"])).shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize("place", ["images/groups.csv", "Groups.csv"])
+def test_group_files_that_would_not_be_read_are_refused(tiny_dataset: Path, place: str) -> None:
+    (tiny_dataset / "groups.csv").rename(tiny_dataset / place)
+    with pytest.raises(
+        DatasetError, match=f"{place}: it is not looked for there; the groups are read from .*groups.csv"
+    ):
+        read_dataset(tiny_dataset)
+
+
+def test_a_picture_without_a_row_has_the_group_of_its_sub_folder(tiny_dataset: Path) -> None:
+    (tiny_dataset / "images" / "p9").mkdir()
+    for folder, suffix in (("images", "png"), ("masks", "png")):
+        (tiny_dataset / folder / "p9").mkdir(exist_ok=True)
+        for name in ("x", "y"):
+            (tiny_dataset / folder / "p9" / f"{name}.{suffix}").write_bytes(
+                (tiny_dataset / folder / "frame_00.png").read_bytes()
+            )
+    pool = by_file(read_dataset(tiny_dataset)["pool"])
+    assert pool["images/p9/x.png"]["group"] == pool["images/p9/y.png"]["group"] == "p9"
+    assert pool["images/frame_00.png"]["group"] == "g0"
+
+
+def test_accents_may_be_apart_in_the_name_and_together_in_the_table(tiny_dataset: Path) -> None:
+    apart, together = "u\u0308.png", "\u00fc.png"
+    for folder in ("images", "masks"):
+        (tiny_dataset / folder / "frame_00.png").rename(tiny_dataset / folder / apart)
+    table = tiny_dataset / "groups.csv"
+    table.write_text(table.read_text().replace("frame_00", together.removesuffix(".png")), encoding="utf-8")
+    assert by_file(read_dataset(tiny_dataset)["pool"])[f"images/{apart}"]["group"] == "g0"
+
+
+def test_a_table_of_another_encoding_is_named(tiny_dataset: Path) -> None:
+    (tiny_dataset / "groups.csv").write_bytes("file,group\nmüller.png,a\n".encode("cp1252"))
+    with pytest.raises(DatasetError, match=r"groups.csv: not UTF-8 .*save it as CSV UTF-8"):
+        read_dataset(tiny_dataset)

@@ -205,3 +205,11 @@ def test_the_same_stem_twice(tmp_path: Path, frames: list[dict[str, Any]]) -> No
 def test_options_out_of_range(tmp_path: Path, option: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected a value in 0..1"):
         results_writer(tmp_path, **option)
+
+
+def test_tables_of_an_earlier_run_are_gone_when_a_new_one_begins(tmp_path: Path) -> None:
+    for name in ("results.csv", "videos.csv", "failures.csv", "notes.csv"):
+        (tmp_path / name).write_text("old")
+    writer = results_writer(tmp_path)
+    writer.start(Engine(lambda engine, batch: None))
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.csv"]

@@ -113,3 +113,14 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
             load(make_network(), tmp_path / "missing.pt", "cpu")
     with pytest.raises(CheckpointError, match="tensors missing"):
         load_shipped(make_network(), tmp_path / "other.pt", "cpu")
+
+
+def test_a_frame_that_may_not_be_read_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "locked.png")
+    dataset = make_dataset(tmp_path, ["locked.png"])
+
+    def refuse(item: dict[str, Any]) -> None:
+        raise PermissionError(13, "Permission denied", item["image"])
+
+    dataset.transform = Compose([refuse])
+    assert "Permission denied" in dataset[0]["error"] and not dataset[0]["image"].any()

@@ -137,3 +137,27 @@ def test_a_clip_that_breaks_off_is_written_and_reported(tmp_path: Path) -> None:
 
 def test_frame_rate(tmp_path: Path) -> None:
     assert frame_rate(str(make_clip(tmp_path / "a.mp4", 10, fps=10))) == pytest.approx(10)
+
+
+def test_frames_of_one_time_are_shown_after_each_other(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mp4", 4)
+    clip = OverlayClip(tmp_path / "out.mp4", 25.0)
+    for number, time_s in enumerate((0.0, 0.04, 0.04, 0.03)):
+        clip.add(f"{source}#{number}", np.zeros((64, 96), bool), "", time_s)
+    clip.close()
+    assert [read_number(frame) for frame in decode_all(tmp_path / "out.mp4")] == [0, 1, 2, 3]
+
+
+def test_a_frame_that_was_measured_may_fail_afterwards(tmp_path: Path) -> None:
+    """An overlay that cannot be written: the frame is in the timeline once, with the reason."""
+    source = make_clip(tmp_path / "clip.mp4", 3, size=(16, 16))
+    writer = VideoResults(overlays=False)
+    writer.start(tmp_path / "out")
+    for frame in range(3):
+        writer.add(result_of(source, frame, 0.1))
+        if frame == 1:
+            item = {"source": "clip.mp4", "path": f"{source}#1", "frame": 1, "time_s": 1 / 25}
+            writer.failed(item, "no overlay")
+    writer.finish_source()
+    lines = (tmp_path / "out/videos/clip/timeline.csv").read_text().splitlines()
+    assert len(lines) == 4 and lines[2].endswith("no overlay")

@@ -68,7 +68,8 @@ def test_each_round_begins_from_the_one_before(tmp_path: Path) -> None:
     assert not {"--precision", "--encoder_weights", "--image_size"} & set(mine)
     assert fine_tune["--init_checkpoint"] == mine["--checkpoint"]
     assert fine_tune["--dataset_dir"] == str(tmp_path / "1_mine" / "pseudo_labels.json")
-    assert not {"--label_fraction", "--split", "--segmenter"} & set(fine_tune), "the datalist has its own sections"
+    assert not {"--label_fraction", "--segmenter"} & set(fine_tune), "the datalist has its own sections"
+    assert fine_tune["--split"] == [0.6, 0.2, 0.2], "a part without frames must not be taken out of the others"
     assert (fine_tune["--encoder_weights"], fine_tune["--max_epochs"]) == ("none", 3)
     assert again["--checkpoint"] == last["--init_checkpoint"] == str(tmp_path / "1_fine_tune" / "model.pt")
 

@@ -77,3 +77,26 @@ def test_parts_of_another_run_are_refused(tmp_path: Path) -> None:
     part(tmp_path, 0, 3, ["a.png,1"])
     with pytest.raises(ShardError, match="holds shards of 0002 and of 0003; remove those of the other run"):
         merge_shards(tmp_path)
+
+
+def test_a_merge_that_was_stopped_at_its_end_is_finished(tmp_path: Path) -> None:
+    part(tmp_path, 0, 1, ["a.png,1"])
+    merge_shards(tmp_path)
+    left = tmp_path / ".partial-shards" / "0000_of_0001"
+    left.mkdir(parents=True)
+    merge_shards(tmp_path)
+    assert not left.parent.exists() and (tmp_path / "results.csv").is_file()
+    left.mkdir(parents=True)
+    part(tmp_path, 0, 1, ["b.png,1"])
+    merge_shards(tmp_path)
+    assert not left.parent.exists() and "b.png" in (tmp_path / "results.csv").read_text()
+
+
+def test_parts_that_saw_other_files_are_refused(tmp_path: Path) -> None:
+    """A file that comes between two starts moves others from one part to the other: some would be in neither."""
+    for number, files in enumerate(("ab", "abc")):
+        path = part(tmp_path, number, 2, [f"{number}.png,1"]) / "shard.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"files_sha256": files}))
+    with pytest.raises(ShardError, match="0001_of_0002 in .*: files had come or gone.*run all of them again"):
+        merge_shards(tmp_path)
+    assert not (tmp_path / "results.csv").exists()

@@ -12,7 +12,7 @@ from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
 from scripts.engines.overrides import UnknownOverrideError
-from scripts.engines.stage_runs import StageError, as_argument, start_process
+from scripts.engines.stage_runs import Chain, Stage, StageError, as_argument, start_process
 from scripts.engines.stages import STAGES, chain_name, plan_stages, run_stages
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
@@ -180,3 +180,20 @@ def test_a_process_of_its_own(tmp_path: Path) -> None:
 def test_names() -> None:
     assert chain_name("/d/kvasir", ALL, "supervised", 0.1, 0) == "kvasir_global_local_supervised_labels0.1_seed0"
     assert chain_name("/d/kvasir", ALL[1:], "mean_teacher", 1.0, 2) == "kvasir_local_mean_teacher_labels1_seed2"
+
+
+def test_a_result_that_began_from_other_files_is_made_anew(tmp_path: Path) -> None:
+    """A stage without last.pt (mining) is neither continued nor kept when what it began from has changed."""
+    first, began = tmp_path / "model.pt", []
+
+    def start(command: list[str], folder: Path) -> int:
+        began.append(first.read_text())
+        (tmp_path / "chain" / "mine").mkdir(exist_ok=True)
+        (tmp_path / "chain" / "mine" / "list.json").write_text(first.read_text())
+        return 0
+
+    stage = Stage("mine", ["configs/inference.json"], {}, tmp_path / "chain" / "mine", "list.json")
+    for weights in ("old", "old", "new"):
+        first.write_text(weights)
+        Chain(BUNDLE, tmp_path / "chain", start).run(stage, "mine", {"checkpoint": str(first)})
+    assert began == ["old", "new"] and (stage.run_dir / "list.json").read_text() == "new"

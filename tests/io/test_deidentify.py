@@ -204,3 +204,25 @@ def test_errors_and_warnings_quote_no_attribute(tmp_path: Path, caplog: pytest.L
         deidentify_file(path, tmp_path / "out.dcm", blackout=[(0, 0, 1, 1)])
     assert not [secret for secret in SECRETS if secret in caplog.text]
     assert all(str(value) not in caplog.text for value in PATIENT.values())
+
+
+def test_an_attribute_that_cannot_be_copied_leaves_the_file_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message may hold the value, so it is not told."""
+    import scripts.io.deidentify as module
+
+    folder, clean, seen = make_folder(tmp_path / "in", 3), module.clean_header, []
+
+    def fails_once(dataset: pydicom.Dataset, mapping: UidMapping) -> None:
+        seen.append(dataset)
+        if len(seen) == 2:
+            raise ValueError(f"Expected total bytes to be even, received {dataset.PatientName!r}")
+        clean(dataset, mapping)
+
+    monkeypatch.setattr(module, "clean_header", fails_once)
+    result = deidentify_folder(folder, tmp_path / "out")
+    assert len(result.written) == 2 and len(result.failed) == 1
+    assert "an attribute cannot be copied (ValueError)" in result.failed[0][1]
+    assert (tmp_path / "out" / REPORT).is_file()
+    assert not [secret for secret in SECRETS if secret in caplog.text]

@@ -367,3 +367,11 @@ def test_a_place_further_back() -> None:
     assert made.ImagePositionPatient == [0, 0, 2]
     assert made.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence[0].ImagePositionPatient == [0, 0, 2.5]
     assert made.FrameOfReferenceUID == Place("1.2.3", 0, 9.0).frame_of_reference_uid
+
+
+def test_two_names_that_differ_by_their_suffix_get_two_copies(source: Path) -> None:
+    for name in ("IM1", "IM1.dcm"):
+        write_dicom(source / name, pictures())
+    result, rows = run(source)
+    assert result.copied == len(rows) == 2
+    assert sorted(path.name for path in (source.parent / "out").glob("*.dcm")) == ["IM1.dcm", "IM1_2.dcm"]

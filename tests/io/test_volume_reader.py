@@ -171,3 +171,13 @@ def test_truncated(tmp_path: Path) -> None:
     (tmp_path / "cut.nii.gz").write_bytes(gzip.compress(content)[:-500])
     with pytest.raises(MediaError, match=r"cut\.nii\.gz: truncated"):
         VolumeFile(tmp_path / "cut.nii.gz")
+
+
+@pytest.mark.parametrize("field", ["data file: other.raw", "datafile: LIST", "Data File: other.raw"])
+def test_nrrd_whose_numbers_lie_elsewhere(tmp_path: Path, field: str) -> None:
+    """Such a header could name any file of this machine."""
+    (tmp_path / "other.raw").write_bytes(bytes(2 * 3 * 4))
+    header = f"NRRD0004\ntype: uint8\ndimension: 3\nsizes: 2 3 4\nencoding: raw\n{field}\n\n"
+    (tmp_path / "x.nrrd").write_text(header)
+    with pytest.raises(MediaError, match=r"x.nrrd: its numbers lie in another file"):
+        VolumeFile(tmp_path / "x.nrrd")

@@ -158,7 +158,11 @@ def test_logging_in_as_slicer_does(locked: Server) -> None:
 
 
 def test_archives_and_whole_slides_are_not_taken(server: Server, studies: Path) -> None:
-    assert server.send("PUT", "/session/?uncompress=true", {}, "files", studies / "frame_00.png")[0] == 403
+    for query in ("uncompress=true", "uncompress=yes", "uncompress=on", "uncompress=T", "uncompress=0&uncompress=y"):
+        assert server.send("PUT", f"/session/?{query}", {}, "files", studies / "frame_00.png")[0] == 403
+    # A line's end behind the path: the routes do not see it, and the guard must.
+    assert server.send("PUT", "/session/%0A?uncompress=true", {}, "files", studies / "frame_00.png")[0] == 400
+    assert server.post("/reload%0A")[0] == server.post("/proxy/dicom/stow/studies%250a")[0] == 400
     assert server.post(f"/infer/wsi/{MODEL}")[0] == 403
     assert server.post("/reload")[0] == 403
     status, content, _ = server.send("PUT", "/session/", {}, "files", studies / "frame_00.png")

@@ -242,3 +242,20 @@ def test_the_source_is_not_changed_and_no_gradient_is_kept() -> None:
     before = picture.detach().clone()
     result = view(**GEOMETRIES["all"], **COLOUR)(picture)
     assert torch.equal(picture, before) and not result.image.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_moves_no_pixel(dtype: torch.dtype) -> None:
+    """Objectives draw and undo views inside of autocast, in which products of coordinates lose up to two pixels."""
+    picture, strengths = ramp(8, 256, 256), {"horizontal_flip": 0.5, "rotation": 20}
+    torch.manual_seed(3)
+    expected = view(**strengths)(picture)
+    torch.manual_seed(3)
+    with torch.autocast("cpu", dtype):
+        found = view(**strengths)(picture)
+        returned, valid = found.undo(found.image)
+    assert torch.equal(found.image, expected.image) and torch.equal(found.matrix, expected.matrix)
+    assert found.image.dtype == returned.dtype == torch.float32
+    assert torch.equal(returned, expected.undo(expected.image)[0])
+    # A column of 256 is 1 / 255 of the ramp.
+    assert ((returned - picture).abs() * valid).max() < 0.25 / 255

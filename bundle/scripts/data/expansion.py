@@ -44,8 +44,9 @@ def expand_media(
             two frames count as the same; 0 keeps all.
 
     Raises:
-        DatasetError: a mask for a file of several frames that does not say which; frame numbers that are not there; a
-            label volume of another number of frames, or of a picture that is turned by its EXIF orientation.
+        DatasetError: a mask for a file of several frames that does not say which; several masks for one picture; frame
+            numbers that are not there; a label volume of another number of frames, or of a picture that is turned by
+            its EXIF orientation.
         MediaError: a label volume that cannot be read.
         ValueError: numbers that make no sense.
     """
@@ -74,6 +75,11 @@ def _expand(item: Item, frames_per_second: float, near_duplicate: float) -> list
     if _has_label_volume(item):
         item = _spread_labels(item, path, len(media), turned)
     if kind == "picture":
+        if masks := item.get("frame_labels"):
+            raise DatasetError(
+                f"{path} is one picture, and there are several masks for it; make one mask of them, "
+                f"{path.stem}.png, or several classes by --value_map:" + listing(sorted(masks.values()))
+            )
         return [item]
     labels = {int(number): label for number, label in item.get("frame_labels", {}).items()}
     if missing := sorted(number for number in labels if number >= len(media)):

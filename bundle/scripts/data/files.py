@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,11 +29,18 @@ def make_item(root: Path, folder: Path, file: str, groups: dict[str, str]) -> It
 
 
 def find_groups(table: Path, files: list[str], folder: str) -> dict[str, str]:
-    """{file: group} by a table where there is one, else by sub-folder; a file of no group is not in it."""
-    if table.is_file():
-        return read_groups(table, files, folder)
+    """{file: group} by a table, else by sub-folder; a file of no group is not in it.
+
+    Raises:
+        DatasetError: see read_groups; a table under a name or at a place where it is not looked for.
+    """
+    for place in (table.parent, table.parent / folder):
+        for name in os.listdir(place) if place.is_dir() else ():
+            if name.lower() == table.name.lower() and place / name != table and not table.is_file():
+                raise DatasetError(f"{place / name}: it is not looked for there; the groups are read from {table}")
     # images/patient1/frame.png: the subfolder is the only hint at what belongs together
-    return {file: parent for file in files if (parent := PurePosixPath(file).parent.as_posix()) != "."}
+    by_folder = {file: parent for file in files if (parent := PurePosixPath(file).parent.as_posix()) != "."}
+    return by_folder | (read_groups(table, files, folder) if table.is_file() else {})
 
 
 def by_stem(folder: Path, files: list[str]) -> dict[str, str]:
@@ -53,6 +61,26 @@ def media_files(folder: Path) -> list[str]:
     return sorted(find_files(folder))
 
 
+def walk_once(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """os.walk that follows links, each folder once: a link to a folder above would lead round and round.
+
+    Raises:
+        DatasetError: a folder that may not be read; its pictures would be missing without a word.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DatasetError(f"{error.filename}: cannot be read ({error.strerror}); allow it, or move it away") from error
+
+    seen: set[str] = set()
+    for directory, names, files in os.walk(folder, followlinks=True, onerror=refuse):
+        place = os.path.realpath(directory)
+        if place in seen:
+            names.clear()
+            continue
+        seen.add(place)
+        yield directory, names, files
+
+
 def find_files(folder: Path, below: bool = True) -> dict[str, str]:
     """{posix path: "picture", "video", "DICOM" or "volume"} in `folder`, and below it; other files are logged.
 
@@ -63,7 +91,7 @@ def find_files(folder: Path, below: bool = True) -> dict[str, str]:
     known = _NO_DATA_SUFFIXES if below else (*_NO_DATA_SUFFIXES, ".json")
     found: dict[str, str] = {}
     ignored: list[str] = []
-    for directory, names, files in os.walk(folder, followlinks=True):
+    for directory, names, files in walk_once(folder):
         names[:] = sorted(name for name in names if below and not name.startswith((".", "__MACOSX")))
         for name in set(mask_folders(Path(directory))).intersection(names):
             logger.info("%s: %s/ holds masks and is left out of the pictures", directory, name)

@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from scripts.data.errors import DatasetError
+from scripts.data.files import walk_once
 from scripts.data.layouts import Item
 from scripts.data.mask_folders import mask_folders
 from scripts.io.errors import DICOM_SUFFIXES, VIDEO_SUFFIXES, VOLUME_SUFFIXES, MediaError
@@ -99,17 +100,19 @@ def list_frames(
     end_s: float | None = None,
     shard: int = 0,
     shards: int = 1,
+    leave_out: str | os.PathLike[str] | None = None,
 ) -> FrameList:
     """Every frame of every picture, video, DICOM file and volume of a folder and its sub-folders, or of one file.
 
     Sorted by file, then by frame. A file that cannot be opened stays in as one frame: it is reported when it is read,
-    never passed over in silence. Other files (tables, notes, hidden files) are left out, and labels/ of a MONAI Label
-    studies folder.
+    never passed over in silence. Links are followed. Other files (tables, notes, hidden files) are left out, and
+    labels/ of a MONAI Label studies folder.
 
     Args:
         stride: every how manieth frame of a video is taken.
         start_s, end_s: part of each video, seconds from its first frame; None = to its end.
         shard, shards: which part of the files, see FrameList.shard.
+        leave_out: a folder inside, where the outputs go: those of an earlier run are no frames.
 
     Raises:
         DatasetError: nothing given, missing folder, or nothing to read in it.
@@ -121,7 +124,7 @@ def list_frames(
     root = Path(os.path.abspath(os.path.expanduser(dataset_dir)))
     if not root.exists():
         raise DatasetError(f"dataset_dir {root} does not exist; give a folder of frames, videos or DICOM, or one file")
-    found = [root] if root.is_file() else sorted(_files(root))
+    found = [root] if root.is_file() else sorted(_files(root, leave_out))
     kinds = {path: media_type(path) for path in found}
     if root.is_file() and kinds[root] is None:
         kinds[root] = "picture"  # It was named: its reader says what is wrong with it.
@@ -144,15 +147,20 @@ def check_window(stride: int, start_s: float, end_s: float | None) -> None:
         raise ValueError(f"start_s is {start_s}, end_s {end_s}; expected seconds with 0 <= start_s < end_s")
 
 
-def _files(root: Path) -> Iterator[Path]:
-    for directory, names, files in os.walk(root):
+def _files(root: Path, leave_out: str | os.PathLike[str] | None) -> Iterator[Path]:
+    outputs = None if leave_out is None else Path(leave_out).resolve()
+    for directory, names, files in walk_once(root):
+        if outputs is not None and Path(directory).resolve() == outputs and outputs != root.resolve():
+            logger.info("%s: the outputs go there, so it is left out", directory)
+            names.clear()
+            continue
         # Masks are no pictures to look for lesions in.
         masks = mask_folders(Path(directory))
         for name in masks:
             logger.info("%s: %s/ holds masks and is left out", directory, name)
         names[:] = [name for name in names if not name.startswith(".") and name not in masks]
         paths = (Path(directory, name) for name in files if not name.startswith("."))
-        yield from (path for path in paths if path.is_file())  # no broken links
+        yield from (path for path in paths if path.is_file() or path.is_symlink())  # a broken link is reported
 
 
 def _source(path: Path, file: str, kind: str, window: tuple[int, float, float | None]) -> Source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -22,14 +23,17 @@ def read_groups(path: Path, files: Sequence[str], folder: str) -> dict[str, str]
     """Look up the group of each of `files` (posix, relative to `folder`) in a CSV with header -> {file: group}.
 
     Columns: `file` and `group` (or `patient`); others are ignored. A file is named with or without its folder and its
-    extension. A picture without a row is a group of its own (logged), and so is absent from the result.
+    extension. A picture without a row is absent from the result (logged).
     Raises DatasetError: no such columns, an empty field, a file in two groups, or not one row that fits a picture.
     """
     rows = read_column(path, GROUP_COLUMNS)
     found, used = find_rows(rows, files, folder)
     check_rows(path, rows, used, files, folder)
     if missing := [file for file in files if file not in found]:
-        logger.warning("%s: no group for %d pictures; each is its own group:%s", path, len(missing), listing(missing))
+        logger.warning(
+            "%s: no group for %d pictures; each is its own group, or that of its sub-folder:%s",
+            *(path, len(missing), listing(missing)),
+        )
     return found
 
 
@@ -46,7 +50,7 @@ def find_rows(rows: Mapping[str, str], files: Sequence[str], folder: str) -> tup
         keys = [f"{folder}/{file}", file]
         if basenames[PurePosixPath(without_suffix(file)).name] == 1:  # in a subfolder, and no other of its name
             keys.append(PurePosixPath(file).name)
-        for key in keys:
+        for key in map(composed, keys):
             value = rows.get(key, by_bare.get(without_suffix(key)))
             if value is not None:
                 found[file] = value
@@ -73,9 +77,12 @@ def read_column(path: Path, names: Sequence[str], optional: bool = False, empty:
     Args:
         optional: {} where there is no such column. empty: rows without a value are left out.
 
-    Raises DatasetError: no such columns, an empty field, one file with two values.
+    Raises DatasetError: not UTF-8, no such columns, an empty field, one file with two values.
     """
-    text = path.read_text(encoding="utf-8-sig")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: not UTF-8 ({error.reason}); save it as CSV UTF-8") from error
     header = text.split("\n", 1)[0]
     delimiter = ";" if ";" in header and "," not in header else ","
     reader = csv.DictReader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
@@ -88,7 +95,7 @@ def read_column(path: Path, names: Sequence[str], optional: bool = False, empty:
         raise DatasetError(f"{path}: its header is {columns}; expected the columns `file` and `{names[0]}`")
     rows: dict[str, str] = {}
     for row in reader:
-        file = (row["file"] or "").strip().replace("\\", "/").removeprefix("./")
+        file = composed(row["file"] or "").strip().replace("\\", "/").removeprefix("./")
         value = (row[column] or "").strip()
         if file and not value and empty:
             continue
@@ -97,6 +104,11 @@ def read_column(path: Path, names: Sequence[str], optional: bool = False, empty:
         if rows.setdefault(file, value) != value:
             raise DatasetError(f"{path}: {file} has the {column}s {rows[file]} and {value}; keep one row")
     return rows
+
+
+def composed(name: str) -> str:
+    """Letters with their accents as one (NFC): macOS names files with the accents apart, tables have them together."""
+    return unicodedata.normalize("NFC", name)
 
 
 def without_suffix(name: str) -> str:

@@ -52,7 +52,8 @@ def build_mining_set(
         found = list_frames(dataset_dir, stride, start_s, end_s)
         return MiningSet(found, [source.file for source in found.sources])
     sections = build_datalists(dataset_dir, **options)
-    frames = sections.pop("unlabeled")
+    mined = ("pseudo_label", "weight")  # of an earlier mining: they are made anew
+    frames = [{key: value for key, value in item.items() if key not in mined} for item in sections.pop("unlabeled")]
     if not frames:
         raise DatasetError(
             f"{dataset_dir}: no unlabelled frame to mine; put frames without a mask into images/ or unlabeled/, give "

@@ -97,6 +97,8 @@ class RunCheckpoint:
         self.best_value, self.best_epoch = content["best"]["value"], content["best"]["epoch"]
         engine.state.epoch, engine.state.iteration = content["epoch"], content["iteration"]
         set_random_state(content["random"])
+        if not is_main_process():
+            _draw_apart(torch.distributed.get_rank())
         logger.info("Resumed after epoch %d (iteration %d).", content["epoch"], content["iteration"])
 
 
@@ -127,6 +129,14 @@ def set_random_state(state: dict[str, Any]) -> None:
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     version, python_keys, python_gauss = state["python"]
     random.setstate((version, tuple(python_keys), python_gauss))
+
+
+def _draw_apart(rank: int) -> None:
+    """Other states than the first process's, which were restored: views of two processes must not coincide."""
+    seed = int(torch.randint(2**31, ())) + rank
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def load_into(network: nn.Module, path: str | Path) -> int:

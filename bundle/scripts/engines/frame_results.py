@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from scripts.engines.frame_quality import frame_quality
 from scripts.engines.frame_result import MOVING, FrameResult, ResultWriter
+from scripts.engines.picture_results import RESULTS_FILE
+from scripts.engines.video_results import VIDEOS_FILE
 from scripts.io.errors import MediaError
 from scripts.io.table import Table
 from scripts.io.writers import ensure_writable
@@ -28,6 +30,7 @@ logger = logging.getLogger(__name__)
 COMPARED = {"pred": "network", "pred_companion": "companion", "pred_flip": "flip"}
 FAILURE_COLUMNS = ("file", "error")
 FAILURES_FILE = "failures.csv"
+TABLES = (RESULTS_FILE, VIDEOS_FILE, FAILURES_FILE)
 WAITING = 2  # batches that may wait to be written
 EXIT_FAILURES = 3  # exit code of a command that finished, but with frames that could not be read
 
@@ -106,6 +109,8 @@ class FrameResultWriter:
         # One thread: frames of a source are written in their order, and its open files are that thread's own.
         self._thread = ThreadPoolExecutor(1, "frame results", initializer=torch.set_num_threads, initargs=(1,))
         ensure_writable(self.output_dir)
+        for table in TABLES:  # of an earlier run: until they are written anew they would speak of other masks
+            (self.output_dir / table).unlink(missing_ok=True)
         for writer in self.writers:
             writer.start(self.output_dir)
 

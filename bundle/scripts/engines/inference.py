@@ -103,9 +103,9 @@ class FrameDataset(Dataset):
             return {**shown, **found}
         except Exception as error:
             cause = error
-            while cause.__cause__ is not None and not isinstance(cause, MediaError):
+            while cause.__cause__ is not None and not isinstance(cause, (MediaError, OSError)):
                 cause = cause.__cause__
-            if not isinstance(cause, MediaError):
+            if not isinstance(cause, (MediaError, OSError)):  # an OSError: a file that may not be read
                 raise
             shown |= {"error": str(cause), "time_s": _time_or_nan(item["image"])}
             black = torch.zeros(3, *self.size, dtype=torch.uint8)
@@ -125,7 +125,7 @@ def frame_time(address: str) -> float:
 def _time_or_nan(address: str) -> float:
     try:
         return frame_time(address)
-    except (MediaError, IndexError):
+    except (MediaError, OSError, IndexError):
         return float("nan")
 
 

@@ -30,7 +30,8 @@ PARTS = {
 OF_THE_CHAIN = ("output_dir", "run_name", "init_checkpoint", "objective", "checkpoint")
 #: ids of the chain that only these parts have
 ONLY = {
-    **dict.fromkeys(("label_fraction", "split"), ("train", "mine")),  # the datalist that is mined has its sections
+    # The datalist that is mined has its sections; split is for one without frames, which it cannot name.
+    "label_fraction": ("train", "mine"),
     **dict.fromkeys(("segmenter", "sam_weights", "cache_dir", "unlabeled_data"), ("mine",)),
     "encoder_weights": ("train",),
     "precision": ("train", "fine_tune"),

@@ -18,6 +18,7 @@ from scripts.io.video_writer import OverlayVideo
 
 logger = logging.getLogger(__name__)
 
+_TICK_S = 1e-3  # what frames of one time are shown apart
 _WAITING = 8  # masks that may wait to be drawn
 
 
@@ -37,11 +38,16 @@ class OverlayClip:
         self._todo: queue.Queue[tuple[str, NDArray[np.bool_], str, float] | None] = queue.Queue(_WAITING)
         self._error: BaseException | None = None
         self._cancelled = False
+        self._last_s = -_TICK_S
         self._thread = threading.Thread(target=self._work, name="overlay clip", daemon=True)
         self._thread.start()
 
     def add(self, address: str, mask: NDArray[np.bool_], text: str, time_s: float) -> None:
-        """Queue one frame. Raises what went wrong with an earlier one (OutputError, ValueError)."""
+        """Queue one frame. Raises what went wrong with an earlier one (OutputError, ValueError).
+
+        A frame of the same time as the one before, or an earlier one, as some files have them, is shown a tick later.
+        """
+        time_s = self._last_s = max(time_s, self._last_s + _TICK_S)
         while True:
             if self._error is not None:
                 raise self._error

@@ -18,7 +18,7 @@ PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """ "auto" -> what the device does best: bf16 on a GPU that has it, else fp16; fp32 without a GPU.
+    """ "auto" -> what the device does best: bf16 on a GPU that has it (Ampere on), else fp16; fp32 without a GPU.
 
     bf16 runs on CPUs too; those with instructions for it (avx512_bf16, amx) train U-Nets up to three times as fast,
     those without AVX-512 many times slower than in fp32, which is logged.
@@ -40,7 +40,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
             )
         return possible[precision]
     if precision == "auto":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return precision
 
 

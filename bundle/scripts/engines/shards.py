@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from ignite.engine import Engine, Events
@@ -42,9 +42,10 @@ class ShardRecord:
         folder: of the shard.
         shard, shards: its number, from 0, and how many there are.
         frames: of the shard.
+        files: of the whole archive: shards that saw another listing would leave files out without a word.
     """
 
-    def __init__(self, folder: str | Path, shard: int, shards: int, frames: int) -> None:
+    def __init__(self, folder: str | Path, shard: int, shards: int, frames: int, files: Sequence[str] = ()) -> None:
         self.path = Path(folder) / RECORD
         # Other weights are another hash; where files and weights lie may differ from machine to machine.
         settings = {name: value for name, value in running_config().items() if name not in OF_ONE_SHARD}
@@ -53,6 +54,7 @@ class ShardRecord:
             "shards": shards,
             "frames": frames,
             "config_sha256": hash_config(json.loads(json.dumps(settings, default=str))),
+            "files_sha256": hash_config({"files": list(files)}),
         }
 
     def attach(self, engine: Engine) -> None:
@@ -76,6 +78,12 @@ def merge_shards(output_dir: str | Path, allow_failures: bool = False) -> None:
         ShardError: no part, one that is missing or unfinished, or parts of other settings.
     """
     output_dir = Path(output_dir)
+    done = output_dir / f"{PARTIAL}{FOLDER}"
+    if done.is_dir():  # a merge was stopped while it removed what it had moved
+        shutil.rmtree(done)
+        if not (output_dir / FOLDER).is_dir():
+            logger.info("%s: the shards were merged before", output_dir)
+            return
     parts = _finished_parts(output_dir / FOLDER)
     tables = sorted({path.name for part in parts for path in part.glob("*.csv")})
     for part in parts:
@@ -87,8 +95,7 @@ def merge_shards(output_dir: str | Path, allow_failures: bool = False) -> None:
     rows = {name: _merge_tables([part / name for part in parts], output_dir / name) for name in tables}
     if FAILURES_FILE not in tables:
         (output_dir / FAILURES_FILE).unlink(missing_ok=True)  # of an earlier run into the same folder
-    done = output_dir / f"{PARTIAL}{FOLDER}"  # renamed first: half removed, they would be taken for unfinished ones
-    os.replace(output_dir / FOLDER, done)
+    os.replace(output_dir / FOLDER, done)  # renamed first: half removed, they would be taken for unfinished ones
     shutil.rmtree(done)
     counts = ", ".join(f"{name}: {count} rows" for name, count in rows.items())
     logger.info("%d shards merged into %s (%s)", len(parts), output_dir, counts)
@@ -117,6 +124,12 @@ def _finished_parts(folder: Path) -> list[Path]:
     hashes = [record["config_sha256"] for record in records]
     if other := [path.name for path, value in zip(expected, hashes, strict=True) if value != hashes[0]]:
         raise ShardError(f"{', '.join(other)} in {folder}: settings other than those of the first; run these again")
+    listings = [record.get("files_sha256") for record in records]
+    if other := [path.name for path, value in zip(expected, listings, strict=True) if value != listings[0]]:
+        raise ShardError(
+            f"{', '.join(other)} in {folder}: files had come or gone since the first was begun, so that some are in no "
+            "shard; run all of them again"
+        )
     return expected
 
 

@@ -107,7 +107,8 @@ class Chain:
         before = self.record.get(stage.run_dir.name)
         if before and (stage.run_dir / "last.pt").is_file():
             self._refuse_other_inputs(before["inputs"], now["inputs"], stage, title)
-        if before and before["finished"] and before["command"] == now["command"] and result.is_file():
+        same = before and all(before[name] == now[name] for name in ("command", "inputs"))
+        if same and before["finished"] and result.is_file():
             logger.info("%s: finished before, skipped (%s).", title, result)
             return result
         self._note(stage, now | {"finished": False})

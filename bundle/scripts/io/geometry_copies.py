@@ -153,7 +153,7 @@ def _copy_series(
     keep = len({picture.pixel_spacing for picture in ordered}) == 1 and bool(ordered[0].pixel_spacing)
     for position, picture in enumerate(ordered):
         name = picture.path.relative_to(dataset_dir).as_posix()
-        target = output_dir / (name if name.lower().endswith(DICOM_SUFFIXES) else f"{name}.dcm")
+        target = _free(output_dir / (name if name.lower().endswith(DICOM_SUFFIXES) else f"{name}.dcm"))
         place = Place(series_uid, position, spacing_mm, keep)
         try:
             with values_as_they_are():
@@ -163,6 +163,12 @@ def _copy_series(
             continue
         result.copied += 1
         _note(result.table, name, COPIED, picture, place)
+
+
+def _free(target: Path) -> Path:
+    """The name, or with a number where a picture that was called IM1 has taken that of IM1.dcm."""
+    names = (target, *(target.with_stem(f"{target.stem}_{number}") for number in range(2, 10_000)))
+    return next(name for name in names if not name.exists())
 
 
 def _copy(picture: Picture, target: Path, place: Place) -> None:

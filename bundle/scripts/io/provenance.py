@@ -27,7 +27,7 @@ def hash_config(config: Mapping[str, object]) -> str:
     Raises:
         ValueError: a value that JSON cannot hold (NaN, an object).
     """
-    return hashlib.sha256(_json(config, indent=None).encode()).hexdigest()
+    return hashlib.sha256(_json(config, indent=None).encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def file_sha256(path: str | PathLike[str]) -> str:
@@ -109,7 +109,7 @@ class Provenance:
         output = Path(output_path)
         target = output.with_name(f"{output.name}.json")
         record = self._record(output, [_describe(input_path, input_sha256)])
-        write_bytes(target, (_json(record, indent=2) + "\n").encode())
+        write_bytes(target, (_json(record, indent=2) + "\n").encode("utf-8", "backslashreplace"))
         return target
 
     def _record(self, output: Path, inputs: list[dict[str, object]]) -> dict[str, object]:

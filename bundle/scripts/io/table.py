@@ -29,10 +29,14 @@ class Table:
         self.rows.append(row)
 
     def write(self, path: str | Path) -> None:
-        """Write header and rows, in the order they were added, to ``path``. Raises OutputError."""
+        r"""Write header and rows, in the order they were added, to ``path`` in UTF-8; other bytes of names as \udcff.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
         for row in self.rows:
             writer.writerow({name: f"{cell:.6f}" if isinstance(cell, float) else cell for name, cell in row.items()})
-        write_bytes(path, text.getvalue().encode("utf-8"))
+        write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))

@@ -74,6 +74,23 @@ class NiftiFile:
             self._let_go()
 
 
+def refuse_detached(path: Path, name: str = "") -> None:
+    """Raise MediaError for an NRRD header whose numbers lie in another file: it could name any file of this machine.
+
+    Args:
+        name: what the file is called in the message; "" = its path.
+    """
+    with path.open("rb") as stream:
+        if not stream.read(4) == b"NRRD":
+            return
+        for line in stream:
+            field = line.strip().partition(b":")[0].replace(b" ", b"").lower()
+            if not line.strip():
+                return  # the header's end
+            if field == b"datafile":
+                raise MediaError(f"{name or path}: its numbers lie in another file; save it as one .nrrd")
+
+
 def read_nrrd(path: Path) -> tuple[NDArray, int]:
     """Read an NRRD file -> (values, components a pixel), axes reversed: (D, H, W) or (D, H, W, components).
 
@@ -81,6 +98,7 @@ def read_nrrd(path: Path) -> tuple[NDArray, int]:
     """
     import itk  # seconds to load: only who reads NRRD pays
 
+    refuse_detached(path)
     # itk.imread fails for vectors where the lazy loading of its modules does; a reader of a given type does not.
     try:
         header = itk.NrrdImageIO.New(FileName=str(path))

@@ -25,9 +25,9 @@ def next_commands(run: RunFiles, bundle: Path = BUNDLE) -> list[Command]:
     model += _network_options(run)
     files = list_argument(_evaluation_layers(run, configs))
     place = ["--output_dir", str(run.path.parent), "--run_name", run.path.name]
-    data = given(run, ("dataset_dir", "label_fraction", "seed", "split"))
+    data = given(run, ("dataset_dir", "label_fraction", "seed", "split", "value_map"))
     if run.of_classes:
-        data += given(run, ("classes", "value_map"))
+        data += given(run, ("classes",))
     # The checkpoint holds the encoder: there is no need to look for its starting weights.
     evaluate = [*model, "--encoder_weights", "none", *data, *place]
     again = Command(
@@ -72,7 +72,7 @@ def _training_from(run: RunFiles, configs: Path) -> Command:
     layers = [name for name in own_layers(run, configs) if not name.startswith(("train", "pretrain_"))]
     files = list_argument([configs / name for name in ("train.json", "train_supervised.json", *layers)])
     start = ["--bundle_root", str(configs.parent), "--init_checkpoint", str(run.path / "model.pt")]
-    start += ["--encoder_weights", "none", *given(run, ("dataset_dir", "label_fraction", "seed", "split"))]
+    start += ["--encoder_weights", "none", *given(run, ("dataset_dir", "label_fraction", "seed", "split", "value_map"))]
     start += given(run, ("image_size",)) + _network_options(run)
     return Command(
         "Train from these weights, on the same split and the same labels (for a semi-supervised training put its config"

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from scripts.io.image_reader import read_rgb
-from scripts.io.mask_reader import read_mask
+from scripts.io.mask_reader import ValueMap, read_mask
 from scripts.io.overlay import draw_overlay
 from scripts.io.writers import write_bytes
 from scripts.reports.run_files import RunFiles
@@ -75,13 +75,13 @@ def cases(run: RunFiles) -> list[Case]:
 
     A frame whose image, mask or prediction cannot be read is shown as a line that says so.
     """
-    labels, predictions = run.labels("test"), run.predictions()
+    labels, predictions, value_map = run.labels("test"), run.predictions(), run.config.get("value_map") or None
     result = []
     for kind, rows in choose(run.images).items():
         for place, row in enumerate(rows, start=1):
             file = row["file"]
             try:
-                frame = read_frame(run.picture(file), predictions[file], labels.get(file))
+                frame = read_frame(run.picture(file), predictions[file], labels.get(file), value_map)
             except (OSError, ValueError) as error:  # MediaError is a ValueError
                 logger.warning("%s: not drawn: %s", file, error)
                 result.append(Case(kind, row, None, str(error)))
@@ -93,16 +93,20 @@ def cases(run: RunFiles) -> list[Case]:
 
 
 def read_frame(
-    image_path: Path, prediction_path: Path, label_path: Path | None
+    image_path: Path, prediction_path: Path, label_path: Path | None, value_map: ValueMap | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image (H, W, 3) uint8, predicted and true mask, both bool (H, W).
+
+    Args:
+        value_map: {pixel value: class} of the true mask, see read_mask.
 
     Raises:
         OSError, ValueError: when a file cannot be read or the sizes differ.
     """
     if label_path is None:
         raise ValueError("manifest.json names no mask for this frame.")
-    image, prediction, truth = read_rgb(image_path), read_mask(prediction_path) > 0, read_mask(label_path) > 0
+    image, prediction = read_rgb(image_path), read_mask(prediction_path) > 0
+    truth = read_mask(label_path, value_map) > 0
     for path, mask in ((prediction_path, prediction), (label_path, truth)):
         if mask.shape != image.shape[:2]:
             raise ValueError(f"{path} is {mask.shape}, its image {image.shape[:2]} (height, width).")

@@ -50,14 +50,24 @@ class View:
         return _warp(target, inverse)[0], (returned > 0.999).to(target.dtype)
 
 
+def _precisely(image: Tensor) -> torch.autocast:
+    """Geometry outside autocast: places multiplied in half precision come to lie up to two pixels beside themselves."""
+    return torch.autocast(image.device.type, enabled=False)
+
+
 def _warp(image: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    with _precisely(image):
+        moved, inside = _warp_float(image.float(), matrix.float())
+    return moved.to(image.dtype), (inside > 0.999).to(image.dtype)
+
+
+def _warp_float(image: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
     size = (image.shape[-2], image.shape[-1])
-    matrix = matrix.to(image)
     moved = warp_perspective(image, matrix, size, mode="bilinear", padding_mode="zeros", align_corners=True)
     inside = warp_perspective(
         torch.ones_like(image[:, :1]), matrix, size, mode="bilinear", padding_mode="zeros", align_corners=True
     )
-    return moved, (inside > 0.999).to(image.dtype)
+    return moved, inside
 
 
 class RandomView(nn.Module):
@@ -84,6 +94,10 @@ class RandomView(nn.Module):
     @torch.no_grad()
     def forward(self, image: Tensor, label: Tensor | None = None) -> View:
         """Draw one view for each picture: image (B, 3, H, W) in 0..1, label (B, 1, H, W) or None."""
+        with _precisely(image):
+            return self._draw(image, label)
+
+    def _draw(self, image: Tensor, label: Tensor | None) -> View:
         matrix = torch.eye(3, device=image.device).expand(len(image), 3, 3)
         if self.geometry is not None:
             mask = torch.zeros_like(image[:, :1]) if label is None else label.to(image.dtype)
