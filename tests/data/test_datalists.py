@@ -23,6 +23,16 @@ def files(items: list[dict]) -> list[str]:
     return [Path(item["file"]).stem for item in items]
 
 
+def test_a_stable_split_keeps_frames_where_they_were_as_masks_come(tiny_dataset: Path) -> None:
+    options = {"split": (0.5, 0.5, 0.0), "stable_split": True, "seed": 4}  # both parts have a group without frame_05's
+    later = build_datalists(tiny_dataset, **options)
+    (tiny_dataset / "masks" / "frame_05.png").unlink()
+    before = build_datalists(tiny_dataset, **options)
+    assert len(before["training"]) + len(before["validation"]) == 7
+    for name in ("training", "validation"):
+        assert set(files(before[name])) <= set(files(later[name])) and before[name]
+
+
 def test_sections(tiny_dataset: Path, tmp_path: Path) -> None:
     path = tmp_path / "out/manifest.json"
     sections = build_datalists(tiny_dataset, split=(0.5, 0.25, 0.25), manifest_path=path)

@@ -12,7 +12,7 @@ import pytest
 
 from scripts.data.errors import DatasetError
 from scripts.data.layouts import read_dataset
-from scripts.data.splits import PARTS, check_fractions, label_subset, split_by_group
+from scripts.data.splits import PARTS, check_fractions, label_subset, split_by_group, split_by_name
 
 
 def make_items(sizes: list[int]) -> list[dict]:
@@ -162,3 +162,23 @@ def test_bad_label_fraction(fraction: float) -> None:
 def test_kvasir(shared_dir: Path) -> None:
     parts = split_by_group(read_dataset(shared_dir / "data/kvasir_seg")["pool"])
     assert counts(parts) == [560, 80, 160]
+
+
+def test_a_split_by_name_stays_as_masks_are_added() -> None:
+    items = make_items([1] * 400)
+    random.Random(0).shuffle(items)
+    before: dict[str, str] = {}
+    for count in (20, 40, 100, 400):
+        parts = split_by_name(items[:count], (0.8, 0.2, 0.0))
+        now = {item["file"]: name for name in PARTS for item in parts[name]}
+        assert len(now) == count and before.items() <= now.items()
+        before = now
+    assert 0.15 < list(before.values()).count("validation") / 400 < 0.25
+    assert split_by_name(items, (0.8, 0.2, 0.0), seed=1)["validation"] != parts["validation"]
+
+
+def test_a_split_by_name_divides_no_group_and_fills_each_part() -> None:
+    parts = split_by_name(make_items([3, 1, 2]), (0.98, 0.01, 0.01))
+    assert sorted(len({item["group"] for item in parts[name]}) for name in PARTS) == [1, 1, 1]
+    with pytest.raises(DatasetError, match="2 groups cannot be split into 3 parts"):
+        split_by_name(make_items([3, 1]))

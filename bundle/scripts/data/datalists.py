@@ -30,6 +30,7 @@ def build_datalists(
     video_frames_per_second: float = FRAMES_PER_SECOND,
     near_duplicate: float = NEAR_DUPLICATE,
     masks_needed: bool = True,
+    stable_split: bool = False,
 ) -> dict[str, list[Item]]:
     """Read, check, split and record a dataset -> {"training", "unlabeled", "validation", "test"}: lists of items.
 
@@ -44,6 +45,7 @@ def build_datalists(
     value_map: {pixel value: class} of the masks, see read_mask; None = binary masks.
     classes: names of the classes, the place is the class index.
     video_frames_per_second, near_duplicate: which frames of videos become unlabelled items, see expand_media.
+    stable_split: a frame's part follows from the name of its group, and stays as masks are added, see split_by_name.
     masks_needed: False: a data set may be without any mask; all its frames are then unlabelled.
 
     Raises DatasetError, LeakError or MediaError, naming files and cure, before anything is written.
@@ -60,7 +62,8 @@ def build_datalists(
 
     if labelled or masks_needed:
         sections = divide(
-            labelled, given, unlabeled, "label", lambda items: _strata(items, report), split, label_fraction, seed
+            *(labelled, given, unlabeled, "label", lambda items: _strata(items, report)),
+            *(split, label_fraction, seed, stable_split),
         )
     else:
         sections = {"training": [], "unlabeled": unlabeled, "validation": [], "test": [], **given}

@@ -14,7 +14,7 @@ from scripts.data.expansion import expand_media
 from scripts.data.layouts import Item, read_unlabeled_folder
 from scripts.data.leaks import check_groups, check_leaks
 from scripts.data.manifest import count_sections
-from scripts.data.splits import PARTS, check_fractions, label_subset, split_by_group
+from scripts.data.splits import PARTS, check_fractions, label_subset, split_by_group, split_by_name
 
 logger = logging.getLogger(__name__)
 
@@ -43,15 +43,16 @@ def divide(
     split: Sequence[float],
     label_fraction: float,
     seed: int,
+    stable: bool = False,
 ) -> dict[str, list[Item]]:
     """The four sections; training items beyond `label_fraction` are unlabelled and lose what they are told by.
 
     Args:
         labelled: the pool that is split. given: sections that stay as they are.
         told: key of an item's "label" or "severity". strata: one value an item, spread in the same proportions.
-        split: training, validation, test; shares of given sections fall to nobody.
+        split: training, validation, test; shares of given sections fall to nobody. stable: see split_by_name.
     """
-    sections = {**_split(labelled, given, split, seed, strata), **given}
+    sections = {**_split(labelled, given, split, seed, None if stable else strata), **given}
     subset = label_subset(sections["training"], label_fraction, seed, strata(sections["training"]))
     chosen = {item["image"] for item in subset}
     rest = [without(item, told) for item in sections["training"] if item["image"] not in chosen]
@@ -103,13 +104,18 @@ def unlabeled_items(
 
 
 def _split(
-    labelled: list[Item], given: dict[str, list[Item]], split: Sequence[float], seed: int, strata: Strata
+    labelled: list[Item], given: dict[str, list[Item]], split: Sequence[float], seed: int, strata: Strata | None
 ) -> dict[str, list[Item]]:
-    """Split the labelled pool; shares of sections that are given fall to nobody, the others keep their proportions."""
+    """Split the labelled pool; shares of sections that are given fall to nobody, the others keep their proportions.
+
+    Without strata by the groups' names alone.
+    """
     shares = [0.0 if part in given else float(split[k]) for k, part in enumerate(PARTS)]
     if shares[1] == shares[2] == 0:
         return {"training": labelled, "validation": [], "test": []}
     fractions = [share / sum(shares) for share in shares]
+    if strata is None:
+        return split_by_name(labelled, fractions, seed)
     return split_by_group(labelled, fractions, seed, strata(labelled))
 
 

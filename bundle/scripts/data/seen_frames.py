@@ -54,8 +54,8 @@ def refuse_seen_frames(
         f"{len(found)} of {total} frames that are to be measured have trained or chosen {checkpoint}, so that its "
         f"figures would be too good:{listing(found)}\nMeasure it on the split of its run (the command is in its "
         "report.html; seed, split and masks must be those of the run), or on frames that it has not seen. Where masks "
-        "are added from time to time, name the frames of validation and test in a datalist JSON before the first "
-        "training."
+        "are added from time to time, give --stable_split True to all trainings, or name the frames of validation and "
+        "test in a datalist JSON."
     )
     if not allowed:
         raise LeakError(message + " --allow_seen_frames True measures them nevertheless.")

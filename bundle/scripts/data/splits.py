@@ -6,7 +6,8 @@ import hashlib
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from scripts.data.errors import DatasetError
@@ -35,11 +36,7 @@ def split_by_group(
     check_fractions(fractions)
     members, stratum_of = _collect(items, strata)
     parts = [k for k in range(3) if fractions[k] > 0]
-    if len(members) < len(parts):
-        raise DatasetError(
-            f"{len(items)} labelled images in {len(members)} groups cannot be split into {len(parts)} parts without "
-            "dividing a group; label images of more groups, or set a fraction of `split` to 0"
-        )
+    _check_enough(items, members, parts)
     sizes = [0, 0, 0]
     chosen: dict[str, int] = {}
     seen = 0
@@ -55,10 +52,30 @@ def split_by_group(
             chosen[name] = part
             sizes[part] += size
     _fill_empty(chosen, members, parts)
-    result: dict[str, list[Item]] = {part: [] for part in PARTS}
-    for name, part in chosen.items():
-        result[PARTS[part]] += members[name]
-    return {part: sorted(found, key=lambda item: item["file"]) for part, found in result.items()}
+    return _in_parts(chosen, members)
+
+
+def split_by_name(
+    items: Sequence[Item], fractions: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0
+) -> dict[str, list[Item]]:
+    """Split items by a hash of their group's name alone: where masks are added, a frame stays in the part it was in.
+
+    A network that goes on from an earlier training is so not measured on frames that it has learnt from. The fractions
+    are met on average; a part that gets no group by its hash is given the smallest of another one, until it has one.
+    Raises DatasetError: as split_by_group.
+    """
+    check_fractions(fractions)
+    members, _ = _collect(items, None)
+    parts = [k for k in range(3) if fractions[k] > 0]
+    _check_enough(items, members, parts)
+    ends = list(accumulate(fractions))
+    chosen = {name: parts[-1] for name in _seeded(members, "split", seed)}
+    for name in chosen:
+        digest = hashlib.sha256(f"part:{seed}:{name}".encode()).digest()
+        place = int.from_bytes(digest[:8], "big") / 2**64
+        chosen[name] = next((k for k in parts if place < ends[k]), parts[-1])
+    _fill_empty(chosen, members, parts)
+    return _in_parts(chosen, members)
 
 
 def label_subset(
@@ -119,6 +136,22 @@ def _collect(
         members[item["group"]].append(item)
         found[item["group"]].add(None if strata is None else strata[n])
     return dict(members), {name: tuple(sorted(values, key=repr)) for name, values in found.items()}
+
+
+def _check_enough(items: Sequence[Item], members: Mapping[str, Any], parts: Sequence[int]) -> None:
+    if len(members) < len(parts):
+        raise DatasetError(
+            f"{len(items)} labelled images in {len(members)} groups cannot be split into {len(parts)} parts without "
+            "dividing a group; label images of more groups, or set a fraction of `split` to 0"
+        )
+
+
+def _in_parts(chosen: Mapping[str, int], members: Mapping[str, list[Item]]) -> dict[str, list[Item]]:
+    """{part: its items by file} of {group: number of its part}."""
+    result: dict[str, list[Item]] = {part: [] for part in PARTS}
+    for name, part in chosen.items():
+        result[PARTS[part]] += members[name]
+    return {part: sorted(found, key=lambda item: item["file"]) for part, found in result.items()}
 
 
 def _seeded(names: dict[str, Any], purpose: str, seed: int) -> list[str]:

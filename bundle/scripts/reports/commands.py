@@ -26,6 +26,7 @@ def next_commands(run: RunFiles, bundle: Path = BUNDLE) -> list[Command]:
     files = list_argument(_evaluation_layers(run, configs))
     place = ["--output_dir", str(run.path.parent), "--run_name", run.path.name]
     data = given(run, ("dataset_dir", "label_fraction", "seed", "split", "value_map"))
+    data += given(run, ("stable_split",)) if run.config.get("stable_split") else []
     if run.of_classes:
         data += given(run, ("classes",))
     # The checkpoint holds the encoder: there is no need to look for its starting weights.
