@@ -68,6 +68,10 @@ def test_frames_seen_without_their_masks_are_warned_of(
     assert "1 frames of the test part were in training, without their masks" in caplog.text
 
 
+def test_a_training_from_no_other_has_seen_nothing(tmp_path: Path) -> None:
+    refuse_seen_frames("", tmp_path / "no manifest.json")
+
+
 def test_without_the_manifest_of_its_run_that_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         refuse_seen_frames(tmp_path / "model.pt", write(tmp_path / "out", test="a"))

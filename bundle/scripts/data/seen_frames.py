@@ -26,11 +26,11 @@ def refuse_seen_frames(
     of its run beside it is taken at its word, which is logged.
 
     Args:
-        checkpoint: model.pt or last.pt in a run directory.
+        checkpoint: model.pt or last.pt in a run directory; "" = a training from no other.
         manifest: manifest.json of the evaluation.
         allowed: log it and go on.
     """
-    if rank() != 0:  # which alone writes the manifest
+    if not checkpoint or rank() != 0:  # the first process alone writes the manifest
         return
     of_run = Path(checkpoint).parent / "manifest.json"
     if not of_run.is_file():

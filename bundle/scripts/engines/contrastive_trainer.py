@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +13,8 @@ from scripts.engines.frame_trainer import IterationLoss
 from scripts.engines.view_trainer import ViewTrainer
 from scripts.losses.local_contrastive import IGNORED
 from scripts.networks.contrast import ContrastNetwork
+
+logger = logging.getLogger(__name__)
 
 
 class ContrastiveTrainer(ViewTrainer):
@@ -56,6 +59,13 @@ class ContrastiveTrainer(ViewTrainer):
         if network.level == "image" and shared_view is not None:
             raise ValueError("Global contrast has no shared_view: its two views may move the picture themselves.")
         self.shared_view = shared_view
+        loader = kwargs["train_data_loader"]
+        if network.level == "image" and len(loader.dataset) < loader.batch_size:
+            logger.warning(
+                "Global contrast draws batches of %d from %d frames, so that a frame is drawn apart from itself: set "
+                "--labeled_batch_size to %d or less.",
+                *(loader.batch_size, len(loader.dataset), len(loader.dataset)),
+            )
 
     def compute_loss(self, batch: dict[str, Any]) -> IterationLoss:
         """The contrast between two views of the batch."""
