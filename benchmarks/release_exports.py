@@ -34,7 +34,8 @@ def main() -> None:
         args.work, f"released_exports_{weights[:8]}", ["inference", "export"], overrides, "parity.csv", trains=False
     )
     rows = kept_rows(run_dir / "parity.csv")
-    write([{name: value for name, value in row.items() if name != "sha256"} for row in rows], RESULT)
+    left_out = ("sha256", "checkpoint_sha256", "temperature")
+    write([{name: value for name, value in row.items() if name not in left_out} for row in rows], RESULT)
     print(RESULT.read_text())
 
 

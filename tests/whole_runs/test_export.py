@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from scripts.data.fingerprints import file_sha256
 from scripts.engines.export import (
     ExportError,
     Parity,
@@ -20,6 +21,8 @@ from scripts.engines.export import (
     fold_temperature,
     probabilities,
 )
+from scripts.engines.export_record import COLUMNS, PARITY_FILE, check_export
+from scripts.io.table import Table
 from scripts.networks import CheckpointError, LESSNet
 from scripts.networks.backends import SUFFIXES, ExportedNetwork, backend_file, open_backend
 
@@ -53,7 +56,24 @@ def test_every_export_is_there_with_its_parity(exported: Path) -> None:
         assert int(row["frames"]) == 8, "of 16; INT8 was calibrated on the others"
         assert float(row["dice"]) >= (0.99 if name == "openvino_int8" else 0.999)
         assert float(row["probability_difference"]) < (0.2 if name == "openvino_int8" else 1e-3)
+        assert row["checkpoint_sha256"] == file_sha256(str(exported / "model.pt"))
     assert not list(exported.glob(".partial*")), "nothing is left of what was needed on the way"
+
+
+def test_an_export_of_older_weights_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    checkpoint, export = tmp_path / "model.pt", tmp_path / "model.onnx"
+    checkpoint.write_bytes(b"weights")
+    check_export(export, checkpoint)  # nothing is known of it
+    table = Table(COLUMNS)
+    row = dict.fromkeys(COLUMNS, "") | {"file": "model.onnx", "temperature": 1.5}
+    table.add(**row | {"checkpoint_sha256": file_sha256(str(checkpoint))})
+    table.write(tmp_path / PARITY_FILE)
+    check_export(export, checkpoint)
+    assert "model.onnx has the temperature 1.500000 in it: give no --temperature" in caplog.text
+    check_export(tmp_path / "model.ts", checkpoint)
+    checkpoint.write_bytes(b"weights of another epoch")
+    with pytest.raises(CheckpointError, match="model.onnx was exported from other weights than .*model.pt now: export"):
+        check_export(export, checkpoint)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

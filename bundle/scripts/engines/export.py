@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from scripts.data.fingerprints import file_sha256
 from scripts.engines.export_formats import FormatWriter, require_packages
+from scripts.engines.export_record import COLUMNS, PARITY_FILE
 from scripts.engines.frame_quality import pairwise_agreement
 from scripts.io.atomic import PARTIAL
 from scripts.io.table import Table
@@ -28,8 +29,6 @@ from scripts.transforms.resizing import lesion_probability
 logger = logging.getLogger(__name__)
 #: least mean Dice of the masks with those of the original
 LEAST_DICE = {"openvino_int8": 0.99}
-COLUMNS = ("format", "file", "megabytes", "frames", "dice", "lowest_dice", "probability_difference", "sha256")
-PARITY_FILE = "parity.csv"
 
 
 class ExportError(RuntimeError):
@@ -67,6 +66,7 @@ def export_network(
     temperature: float = 1.0,
     threshold: float = 0.5,
     calibration_frames: int = 200,
+    checkpoint: str | Path = "",
 ) -> Path:
     """Write the exports and ``parity.csv``; an export that does not give the same masks is not kept.
 
@@ -77,6 +77,7 @@ def export_network(
         formats: some of FORMATS.
         temperature: folded into the segmentation head: the exports' logits are the network's divided by it.
         threshold: lesion is where the probability is above it.
+        checkpoint: where the weights are from; its SHA-256 is recorded, so that exports of older weights are found out.
         calibration_frames: at most. INT8 is calibrated on every second frame, and all are compared on the others.
 
     Returns:
@@ -107,6 +108,7 @@ def export_network(
         raise ValueError(f"image_size is {height}x{width}; exports take multiples of {MULTIPLE}.")
     parts = compared.split(len(batches[0]))
     original = probabilities(network, parts, "original")
+    made_of = {"checkpoint_sha256": file_sha256(str(checkpoint)) if checkpoint else "", "temperature": temperature}
     table, bad = Table(COLUMNS), []
     with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder) as scratch:
         writer = FormatWriter(network, calibration, Path(scratch))
@@ -116,7 +118,7 @@ def export_network(
             made.parent.mkdir()
             writer.write(kind, made)
             parity = Parity.of(original, probabilities(open_backend(made, kind), parts, kind), threshold)
-            _note(table, kind, made, parity)
+            _note(table, kind, made, parity, made_of)
             least = LEAST_DICE.get(kind, 0.999)
             if parity.dice < least:
                 bad.append(f"{kind}: mean Dice {parity.dice:.4f} with the original, expected {least} or more")
@@ -144,7 +146,7 @@ def calibration_apart(frames: Tensor, most: int) -> tuple[Tensor, Tensor]:
     return frames[::2][:most], frames[1::2]
 
 
-def _note(table: Table, kind: str, file: Path, parity: Parity) -> None:
+def _note(table: Table, kind: str, file: Path, parity: Parity, made_of: Mapping[str, Any]) -> None:
     """The row of an export, also in the log."""
     size = sum(part.stat().st_size for part in file.parent.iterdir()) / 2**20
     table.add(
@@ -156,6 +158,7 @@ def _note(table: Table, kind: str, file: Path, parity: Parity) -> None:
         lowest_dice=parity.lowest_dice,
         probability_difference=parity.probability_difference,
         sha256=file_sha256(str(file)),
+        **made_of,
     )
     logger.info(
         "%s: %.1f MiB, Dice with the original %.5f (lowest %.5f), probabilities differ by up to %.2g",

@@ -16,6 +16,7 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 
 from scripts.data.fingerprints import file_sha256
+from scripts.engines.export_record import check_export
 from scripts.engines.overrides import running_config
 from scripts.io.dicom_codes import SegAlgorithm
 from scripts.io.errors import MediaError
@@ -149,9 +150,13 @@ def computing_network(
     """What computes: the network itself, or what export.json made of the checkpoint for a backend.
 
     Raises:
-        CheckpointError, ImportError, ValueError: see scripts.networks.backends.
+        CheckpointError, ImportError, ValueError: see scripts.networks.backends and check_export.
     """
-    return network if backend == "torch" else open_backend(backend_file(checkpoint, backend), backend, device)
+    if backend == "torch":
+        return network
+    file = backend_file(checkpoint, backend)
+    check_export(file, checkpoint)
+    return open_backend(file, backend, device)
 
 
 def load_companion(
