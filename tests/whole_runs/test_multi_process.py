@@ -48,6 +48,14 @@ def test_training_in_two_processes(tiny: dict[str, Any], frames_dir: Path, tmp_p
     assert (run / "report.html").is_file() and (run / "model.pt").is_file()
 
 
+def test_two_processes_need_no_test_part(tiny: dict[str, Any], frames_dir: Path, tmp_path: Path) -> None:
+    options = tiny | {"split": [0.75, 0.25, 0.0], "max_epochs": 1}
+    options |= {"dataset_dir": str(frames_dir), "output_dir": str(tmp_path)}
+    torchrun("train", "train_supervised", "multi_gpu_train", **options, run_name="two")
+    metrics = json.loads((tmp_path / "two" / "test_metrics.json").read_text())
+    assert "best" not in metrics and metrics["validation"]["figures"]["dice"]["value"] is not None
+
+
 def test_evaluation_in_two_processes_gives_the_same_figures(
     tiny: dict[str, Any], trained_run: Path, frames_dir: Path, tmp_path: Path
 ) -> None:

@@ -78,6 +78,8 @@ def walk_once(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
             names.clear()
             continue
         seen.add(place)
+        if "lost+found" in names:  # the file system's own, at the top of a disk
+            names.remove("lost+found")
         yield directory, names, files
 
 
