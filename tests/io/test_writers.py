@@ -179,3 +179,10 @@ def test_names_are_unique_over_many() -> None:
 def test_names_stay_inside(file: str) -> None:
     with pytest.raises(ValueError, match="stays inside"):
         OutputNamer()(file)
+
+
+def test_a_suffix_of_two_parts_is_one() -> None:
+    """Training looks for the masks of images/mr.nii.gz in masks/mr/."""
+    assert OutputNamer(suffix="")("a/mr.nii.gz") == "a/mr"
+    namer = OutputNamer(("mr.nii.gz", "mr.NRRD", "mr.seg.nrrd"), suffix="")
+    assert [namer(file) for file in ("mr.nii.gz", "mr.NRRD", "mr.seg.nrrd")] == ["mr_nii_gz", "mr_NRRD", "mr_seg_nrrd"]

@@ -17,7 +17,8 @@ from PIL import Image
 from scripts.io.atomic import replacing
 from scripts.io.mask_reader import UNKNOWN_GREY
 
-_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")  # ".840" of a DICOM UID and "#12" of a video frame are no suffixes
+# ".840" of a DICOM UID and "#12" of a video frame are no suffixes
+_SUFFIX = re.compile(r"(\.nii\.gz|\.seg\.nrrd|\.[a-z][a-z0-9]{0,4})$", re.IGNORECASE)
 
 
 class OutputError(OSError):
@@ -159,7 +160,7 @@ class OutputNamer:
     def _assign(self, file: str, plain: bool) -> str:
         stem = self._stem(file)
         ending = _SUFFIX.search(file)
-        with_ending = f"{stem}_{ending.group()[1:]}" if ending else stem
+        with_ending = f"{stem}_{ending.group()[1:].replace('.', '_')}" if ending else stem
         name = stem if plain else with_ending
         number = 1
         while name.lower() in self._taken:
