@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scripts.io.burnt_in import Rectangle, black_out, check_rectangles
 from scripts.io.deidentify_tags import UidMapping, clean_header
-from scripts.io.dicom_copies import begin_copies, read_whole, save_copy
+from scripts.io.dicom_copies import begin_copies, read_whole, save_copy, values_untold
 from scripts.io.dicom_reader import DicomFile
 from scripts.io.dicom_values import values_as_they_are
 from scripts.io.errors import MediaError
@@ -127,18 +127,11 @@ def _copy(
     with values_as_they_are(), DicomFile(source) as media:  # it finds out whether the file is whole
         check_rectangles(blackout, media.height, media.width, str(source))
         dataset = read_whole(source)
-        try:
+        with values_untold(source):
             syntax = black_out(dataset, media, blackout) if blackout else media.transfer_syntax
             clean_header(dataset, mapping)
             dataset.BurnedInAnnotation = "NO" if pixels_checked else "YES"
             save_copy(target, dataset, syntax)
-        except (MediaError, OSError):
-            raise
-        except Exception as error:  # damaged values; its text may hold them
-            raise MediaError(
-                f"{source}: an attribute cannot be copied ({type(error).__name__}); export the file again from its "
-                "source"
-            ) from None
         return Deidentified(
             target.name, len(media), media.height, media.width, tuple(blackout), dataset.BurnedInAnnotation
         )

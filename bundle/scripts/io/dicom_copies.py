@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydicom import Dataset, FileMetaDataset, dcmread
@@ -75,6 +76,19 @@ def read_whole(source: Path) -> Dataset:
     except Exception as error:  # its text may hold values of the header
         raise MediaError(
             f"{source}: cannot be read as DICOM ({type(error).__name__}); copy it again from its source"
+        ) from None
+
+
+@contextmanager
+def values_untold(source: Path) -> Iterator[None]:
+    """Raise MediaError for an attribute that cannot be copied; the text of the error itself may hold its value."""
+    try:
+        yield
+    except (MediaError, OSError):
+        raise
+    except Exception as error:
+        raise MediaError(
+            f"{source}: an attribute cannot be copied ({type(error).__name__}); export the file again from its source"
         ) from None
 
 

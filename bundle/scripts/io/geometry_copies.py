@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.io.dicom_copies import begin_copies, read_whole, save_copy
+from scripts.io.dicom_copies import begin_copies, read_whole, save_copy, values_untold
 from scripts.io.dicom_geometry import Place, add_geometry, derived_uid, missing_geometry
 from scripts.io.dicom_header import number_of_frames, open_dicom, read_header, value_of
 from scripts.io.dicom_pixels import is_video
@@ -173,18 +173,11 @@ def _free(target: Path) -> Path:
 
 def _copy(picture: Picture, target: Path, place: Place) -> None:
     dataset = read_whole(picture.path)
-    try:
+    with values_untold(picture.path):
         add_geometry(dataset, place, str(picture.path))
         with open_dicom(picture.path) as stream:
             _, syntax = read_header(stream, str(picture.path))
         save_copy(target, dataset, syntax)
-    except (MediaError, OSError):
-        raise
-    except Exception as error:  # damaged values; its text may hold them
-        raise MediaError(
-            f"{picture.path}: an attribute cannot be copied ({type(error).__name__}); export the file again from its "
-            "source"
-        ) from None
 
 
 def _leave_out(result: GeometryCopies, name: str, error: MediaError) -> None:
