@@ -27,7 +27,8 @@ class Reach:
 
     Attributes:
         measured: "–" where nothing is. verdict: met, missed or unmeasured, and how many seeds there were if too few.
-        used: the seeds that both sides have.
+        steps: of all stages and recipes, ours / theirs, the mean over seeds.
+        used: the seeds that both sides have, with the precisions where one is not the preset's.
     """
 
     name: str

@@ -37,13 +37,14 @@ def read_label(path: Path, series: Series, name: str = "") -> NDArray[np.uint8]:
         if values.size != np.prod(series.shape):
             raise MediaError(f"{name}: {values.size} bytes; expected one for each pixel of {_say(series)}")
         return _binary(values.reshape(series.shape), name)
+    unreadable = MediaError(f"{name}: not a label that can be read; expected .nii.gz, .nrrd, .png, .tif or .bin")
     if not path.name.lower().endswith(_READ):
-        raise MediaError(f"{name}: not a label that can be read; expected .nii.gz, .nrrd, .png, .tif or .bin")
+        raise unreadable
     refuse_detached(path, name)
     try:
         image = SimpleITK.ReadImage(str(path))
     except RuntimeError:
-        raise MediaError(f"{name}: not a label that can be read; expected .nii.gz, .nrrd, .png, .tif or .bin") from None
+        raise unreadable from None
     if image.GetNumberOfComponentsPerPixel() != 1 or image.GetDimension() not in (2, 3):
         raise MediaError(
             f"{name}: {image.GetDimension()} axes, {image.GetNumberOfComponentsPerPixel()} values in each pixel; "

@@ -34,13 +34,15 @@ def find_groups(table: Path, files: list[str], folder: str) -> dict[str, str]:
     Raises:
         DatasetError: see read_groups; a table under a name or at a place where it is not looked for.
     """
-    for place in (table.parent, table.parent / folder):
-        for name in os.listdir(place) if place.is_dir() else ():
-            if name.lower() == table.name.lower() and place / name != table and not table.is_file():
-                raise DatasetError(f"{place / name}: it is not looked for there; the groups are read from {table}")
     # images/patient1/frame.png: the subfolder is the only hint at what belongs together
     by_folder = {file: parent for file in files if (parent := PurePosixPath(file).parent.as_posix()) != "."}
-    return by_folder | (read_groups(table, files, folder) if table.is_file() else {})
+    if table.is_file():
+        return by_folder | read_groups(table, files, folder)
+    for place in (table.parent, table.parent / folder):
+        for name in os.listdir(place) if place.is_dir() else ():
+            if name.lower() == table.name.lower() and place / name != table:
+                raise DatasetError(f"{place / name}: it is not looked for there; the groups are read from {table}")
+    return by_folder
 
 
 def by_stem(folder: Path, files: list[str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from scripts.data.datalists import build_datalists
 from scripts.data.errors import DatasetError
 from scripts.data.frames import list_frames
 from scripts.data.layouts import Item
+from scripts.data.sections import without
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ def build_mining_set(
         found = list_frames(dataset_dir, stride, start_s, end_s)
         return MiningSet(found, [source.file for source in found.sources])
     sections = build_datalists(dataset_dir, **options)
-    mined = ("pseudo_label", "weight")  # of an earlier mining: they are made anew
-    frames = [{key: value for key, value in item.items() if key not in mined} for item in sections.pop("unlabeled")]
+    # Those of an earlier mining are made anew.
+    frames = [without(item, "pseudo_label", "weight") for item in sections.pop("unlabeled")]
     if not frames:
         raise DatasetError(
             f"{dataset_dir}: no unlabelled frame to mine; put frames without a mask into images/ or unlabeled/, give "

@@ -127,9 +127,9 @@ def unlabeled_stream(sections: dict[str, list[Item]], labeled_too: bool = False)
     return [*sections["unlabeled"], *(without(item, "label") for item in sections["training"] if labeled_too)]
 
 
-def without(item: Item, key: str) -> Item:
-    """The item without that key."""
-    return {name: value for name, value in item.items() if name != key}
+def without(item: Item, *keys: str) -> Item:
+    """The item without these keys."""
+    return {name: value for name, value in item.items() if name not in keys}
 
 
 def _check_enough_for_all(sections: dict[str, list[Item]]) -> None:

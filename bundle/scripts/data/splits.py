@@ -69,10 +69,9 @@ def split_by_name(
     parts = [k for k in range(3) if fractions[k] > 0]
     _check_enough(items, members, parts)
     ends = list(accumulate(fractions))
-    chosen = {name: parts[-1] for name in _seeded(members, "split", seed)}
-    for name in chosen:
-        digest = hashlib.sha256(f"part:{seed}:{name}".encode()).digest()
-        place = int.from_bytes(digest[:8], "big") / 2**64
+    chosen = {}
+    for name in _seeded(members, "split", seed):
+        place = int.from_bytes(_digest("part", seed, name)[:8], "big") / 2**64
         chosen[name] = next((k for k in parts if place < ends[k]), parts[-1])
     _fill_empty(chosen, members, parts)
     return _in_parts(chosen, members)
@@ -156,7 +155,11 @@ def _in_parts(chosen: Mapping[str, int], members: Mapping[str, list[Item]]) -> d
 
 def _seeded(names: dict[str, Any], purpose: str, seed: int) -> list[str]:
     """Names in an order that depends on nothing but their spelling, the purpose and the seed."""
-    return sorted(names, key=lambda name: (hashlib.sha256(f"{purpose}:{seed}:{name}".encode()).digest(), name))
+    return sorted(names, key=lambda name: (_digest(purpose, seed, name), name))
+
+
+def _digest(purpose: str, seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{purpose}:{seed}:{name}".encode()).digest()
 
 
 def _fill_empty(chosen: dict[str, int], members: dict[str, list[Item]], parts: Sequence[int]) -> None:

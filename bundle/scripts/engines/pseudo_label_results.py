@@ -167,8 +167,7 @@ class PseudoLabelResults:
         for item in self.mining_set.frames:
             mask, weight = self.mined.get(item["file"], (None, 0.0))
             more = {} if mask is None else {"pseudo_label": str(folder / mask), "weight": round(weight, 6)}
-            plain = {key: value for key, value in item.items() if key not in ("pseudo_label", "weight")}
-            found.append(plain | more)
+            found.append({**item, **more})
         sections = {**(self.mining_set.sections or {}), "unlabeled": found}
         return {name: as_entries(items, folder) for name, items in sections.items()}
 

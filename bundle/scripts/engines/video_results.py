@@ -122,10 +122,7 @@ class VideoResults:
     def failed(self, item: Mapping[str, Any], error: str) -> None:
         """Mark a frame that could not be read in the timeline."""
         time_s = float(item["time_s"])
-        known = self._timeline.frames
-        if len(known) and known[-1] == int(item["frame"]):  # it was measured, and what came after it failed
-            self._timeline.errors[int(item["frame"])] = " ".join(error.split())
-        elif time_s == time_s:  # nan: the file as a whole cannot be read
+        if time_s == time_s:  # nan: the file as a whole cannot be read
             self._source = (str(item["source"]), str(item["path"]).removesuffix(f"#{item['frame']}"))
             self._timeline.add_failed(int(item["frame"]), time_s, error)
         self._steady.reset()

@@ -65,8 +65,12 @@ class Timeline:
         self._append(frame, time_s, lesion_px, numbers, self._qualities.index(quality), scene_change)
 
     def add_failed(self, frame: int, time_s: float, error: str) -> None:
-        """Add a frame that could not be decoded or analysed, and why. Raises ValueError as add()."""
-        self._append(frame, time_s, -1, (None, None, None, None), 0, False)
+        """Add a frame that could not be decoded or analysed, and why. Raises ValueError as add().
+
+        Of the frame that was added last the reason alone is noted: it was measured, and what came after that failed.
+        """
+        if not (self._frame and self._frame[-1] == frame):
+            self._append(frame, time_s, -1, (None, None, None, None), 0, False)
         self.errors[frame] = " ".join(error.split())
 
     @property

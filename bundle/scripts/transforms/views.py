@@ -56,18 +56,13 @@ def _precisely(image: Tensor) -> torch.autocast:
 
 
 def _warp(image: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-    with _precisely(image):
-        moved, inside = _warp_float(image.float(), matrix.float())
-    return moved.to(image.dtype), (inside > 0.999).to(image.dtype)
-
-
-def _warp_float(image: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
     size = (image.shape[-2], image.shape[-1])
-    moved = warp_perspective(image, matrix, size, mode="bilinear", padding_mode="zeros", align_corners=True)
-    inside = warp_perspective(
-        torch.ones_like(image[:, :1]), matrix, size, mode="bilinear", padding_mode="zeros", align_corners=True
-    )
-    return moved, inside
+    with _precisely(image):
+        moved, inside = (
+            warp_perspective(source, matrix.float(), size, mode="bilinear", padding_mode="zeros", align_corners=True)
+            for source in (image.float(), torch.ones_like(image[:, :1], dtype=torch.float32))
+        )
+    return moved.to(image.dtype), (inside > 0.999).to(image.dtype)
 
 
 class RandomView(nn.Module):
