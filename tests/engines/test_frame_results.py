@@ -171,6 +171,21 @@ def test_failing_frames_are_listed_and_the_others_written(tmp_path: Path, frames
     assert not (out / "failures.csv").exists(), "an earlier run's failures must not look like this one's"
 
 
+def test_nothing_is_left_of_an_earlier_run_where_a_frame_fails(tmp_path: Path, frames: list[dict[str, Any]]) -> None:
+    """A mask of another network, or of a frame that was there before, must not pass for this run's."""
+    out = tmp_path / "out"
+    good = {"file": "a/x 1.png", "path": frames[0]["path"], "pred": torch.zeros(20, 30)}
+    for error in ("", "damaged"):
+        record = out / "masks/b/x 1.png.json"
+        second = {"file": "b/x 1.png", "path": frames[1]["path"], "pred": torch.zeros(12, 8), "error": error}
+        output_engine(results_writer(out), [[good, second]])
+        kept = [path.relative_to(out).as_posix() for path in sorted(out.rglob("*.png"))]
+        if not error:
+            assert kept == [f"{folder}/{name}/x 1.png" for folder in ("masks", "overlays") for name in "ab"]
+            record.write_text("{}")
+    assert kept == ["masks/a/x 1.png", "overlays/a/x 1.png"] and not record.exists()
+
+
 def test_when_every_frame_fails(tmp_path: Path, frames: list[dict[str, Any]]) -> None:
     item = {"file": "x.png", "path": frames[0]["path"], "pred": torch.zeros(5, 5)}
     with pytest.raises(RuntimeError, match=r"none of 1 frames.*failures\.csv"):

@@ -123,6 +123,39 @@ def test_a_video_of_which_nothing_could_be_read(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_nothing_is_left_of_an_earlier_run_of_a_video_that_cannot_be_read(tmp_path: Path) -> None:
+    source, out = make_clip(tmp_path / "a.mp4", 4, size=(16, 16)), tmp_path / "out"
+    writer = VideoResults(overlays=False, masks=True)
+    writer.start(out)
+    for frame in range(2):
+        writer.add(result_of(source, frame, 0.2))
+    writer.finish_source()
+    masks = [out / f"masks/a/{frame:06d}.png" for frame in range(2)]
+    assert all(mask.is_file() for mask in masks)
+    for name in ("overlay.mp4", "overlay.mp4.json", "timeline.png", "notes.txt"):  # the last is somebody's own
+        (out / "videos/a" / name).touch()
+    assert len(list((out / "videos/a").iterdir())) == 6
+    writer.start(out)
+    nothing_known = {"time_s": float("nan"), "path": str(source), "source": "a.mp4"}
+    writer.failed({**nothing_known, "file": "a.mp4#1", "frame": 1}, "damaged")
+    writer.finish_source()
+    assert [path.name for path in (out / "videos/a").iterdir()] == ["notes.txt"]
+    assert [mask.is_file() for mask in masks] == [True, False]
+
+
+def test_nothing_is_left_of_an_earlier_segmentation_of_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    old = tmp_path / "segmentations/a.dcm"
+    old.parent.mkdir()
+    old.write_bytes(b"of an earlier run")
+    old.with_name("a.dcm.json").write_text("{}")
+    writer = DicomSegResults(ALGORITHM)
+    writer.start(tmp_path)
+    writer.failed({"source": "a.dcm"}, "damaged")
+    assert old.is_file()
+    writer.finish_source()
+    assert list(old.parent.iterdir()) == []
+
+
 def test_a_clip_that_breaks_off_is_written_and_reported(tmp_path: Path) -> None:
     whole = make_clip(tmp_path / "whole.avi", 60, codec="mpeg4", b_frames=0)
     source = tmp_path / "cut.avi"

@@ -16,7 +16,7 @@ from scripts.io.dicom_seg_pixels import KINDS
 from scripts.io.errors import MediaError
 from scripts.io.media import open_media
 from scripts.io.provenance import Provenance
-from scripts.io.writers import OutputNamer
+from scripts.io.writers import OutputNamer, remove_output
 
 if TYPE_CHECKING:
     from scripts.io.dicom_seg import SegSeries
@@ -68,6 +68,7 @@ class DicomSegResults:
 
     def _begin(self) -> None:
         self._source: tuple[str, str] | None = None  # file, path
+        self._unread: str | None = None  # file of which a frame, or all, could not be read
         self._frames = PackedFrames()
 
     def takes(self, kind: str) -> bool:
@@ -81,14 +82,21 @@ class DicomSegResults:
 
     def failed(self, item: Mapping[str, Any], error: str) -> None:
         """The SEG says nothing of a frame that cannot be read."""
+        self._unread = str(item["source"])
 
     def finish_source(self) -> None:
-        """Write the SEG of the source. Raises MediaError: it lacks what a SEG must refer to."""
+        """Write the SEG of the source; where there is none, that of an earlier run goes.
+
+        Raises:
+            MediaError: it lacks what a SEG must refer to.
+        """
         from scripts.io.dicom_seg import write_seg  # highdicom takes a second, which a folder of pictures can save
 
-        source, frames = self._source, self._frames
+        source, frames, unread = self._source, self._frames, self._unread
         self._begin()
         if source is None:  # no frame of it could be read
+            if unread is not None:
+                remove_output(self.output_dir / _FOLDER / self._namer(unread))
             return
         file, path = source
         header = open_media(Path(path)).dataset
@@ -105,6 +113,7 @@ class DicomSegResults:
                 series=series,
             )
         except ValueError as error:
+            remove_output(target)
             raise MediaError(f"{file}: no DICOM SEG written: {error}") from error
         if self.provenance is not None:
             self.provenance.write_beside(target, Path(path))

@@ -11,7 +11,7 @@ from scripts.io.errors import MediaError
 from scripts.io.image_reader import read_rgb
 from scripts.io.provenance import Provenance
 from scripts.io.table import Table
-from scripts.io.writers import OutputNamer, write_mask_png, write_overlay_png
+from scripts.io.writers import OutputNamer, remove_output, write_mask_png, write_overlay_png
 
 RESULT_COLUMNS = (
     *("file", "width", "height", "lesion_px", "lesion_share", "mean_confidence", "lesion_confidence"),
@@ -65,7 +65,7 @@ class PictureResults:
             raise ValueError(
                 f"probability is {result.mask.shape}, the picture {picture.shape[:2]} (height, width): resize it back."
             )
-        name = frame_name(self._namer(result.source), result)
+        name = frame_name(self._namer(result.source), result.file, result.source, result.frame)
         mask_name, overlay_name = f"masks/{name}", f"overlays/{name}" if self.overlays else None
         write_mask_png(self.output_dir / mask_name, result.mask)
         if overlay_name:
@@ -75,7 +75,14 @@ class PictureResults:
         self.results.add(file=result.file, **result.figures, mask=mask_name, overlay=overlay_name)
 
     def failed(self, item: Mapping[str, Any], error: str) -> None:
-        """Nothing is written of a frame that cannot be read."""
+        """Nothing is left of a frame that cannot be read: what an earlier run wrote speaks of another one."""
+        file, source = str(item["file"]), str(item["source"])
+        try:
+            name = frame_name(self._namer(source), file, source, int(item["frame"]))
+        except ValueError:  # a name that leaves the folder: nothing was ever written for it
+            return
+        for folder in ("masks", "overlays"):
+            remove_output(self.output_dir / folder / name)
 
     def finish_source(self) -> None:
         """Each frame is written when it comes."""
@@ -85,8 +92,6 @@ class PictureResults:
         self.results.write(self.output_dir / RESULTS_FILE)
 
 
-def frame_name(source_name: str, result: FrameResult) -> str:
+def frame_name(source_name: str, file: str, source: str, frame: int) -> str:
     """File name of a frame's PNG: that of its source, or a number in a folder of that name."""
-    if result.file == result.source:
-        return f"{source_name}.png"
-    return f"{source_name}/{result.frame:06d}.png"
+    return f"{source_name}.png" if file == source else f"{source_name}/{frame:06d}.png"

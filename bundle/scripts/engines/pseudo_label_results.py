@@ -91,7 +91,7 @@ class PseudoLabelResults:
         """Mine one frame. Raises MediaError or ValueError: it fails alone."""
         picture = read_rgb(result.path)
         label = self.miner.mine(picture, result.probability, result.file)
-        name = frame_name(self._namer(result.source), result)
+        name = frame_name(self._namer(result.source), result.file, result.source, result.frame)
         mask, unknown = (_proposal(label), None) if self.every_frame else (label.mask, label.unknown)
         if mask is not None:
             write_mask_png(self.output_dir / "masks" / name, mask, unknown)

@@ -15,7 +15,7 @@ from scripts.io.errors import MediaError
 from scripts.io.media import frame_rate_of, open_media
 from scripts.io.provenance import Provenance
 from scripts.io.table import Table
-from scripts.io.writers import OutputNamer, write_mask_png
+from scripts.io.writers import OutputNamer, remove_output, write_mask_png
 from scripts.metrics.episodes import find_episodes, summarise_episodes
 from scripts.metrics.temporal_consistency import TemporalConsistency
 from scripts.metrics.timeline import Timeline, write_episodes
@@ -23,6 +23,7 @@ from scripts.metrics.timeline import Timeline, write_episodes
 logger = logging.getLogger(__name__)
 
 VIDEOS_FILE = "videos.csv"
+OVERLAY, TIMELINE, PICTURE, EPISODES = OUTPUTS = ("overlay.mp4", "timeline.csv", "timeline.png", "episodes.csv")
 VIDEO_COLUMNS = (
     *("file", "frames", "failed_frames", "seconds", "episodes", "episodes_per_minute", "flickers", "lesion_time_share"),
     *("longest_s", "peak_share", "consistency", "episodes_unsmoothed", "flickers_unsmoothed"),
@@ -76,6 +77,7 @@ class VideoResults:
 
     def _begin(self) -> None:
         self._source: tuple[str, str] | None = None  # file, path
+        self._unread: str | None = None  # file of which a frame, or all, could not be read
         self._timeline = Timeline()
         self._steady, self._steady_raw = TemporalConsistency(), TemporalConsistency()
         self._scene_changes = 0
@@ -107,39 +109,45 @@ class VideoResults:
         if grid is not None:
             self._steady_raw.update(grid[0], result.scene_change)
         if self.masks:
-            name = frame_name(self._namer(result.source), result)
+            name = frame_name(self._namer(result.source), result.file, result.source, result.frame)
             write_mask_png(self.output_dir / "masks" / name, result.mask)
         if self.overlays:
             self._add_overlay(result)
 
     def _add_overlay(self, result: FrameResult) -> None:
         if self._clip is None:
-            self._clip = OverlayClip(self._folder(result.source) / "overlay.mp4", frame_rate(result.source_path))
+            self._clip = OverlayClip(self._folder(result.source) / OVERLAY, frame_rate(result.source_path))
             self._clip_start_s = result.time_s
         text = f"{_clock(result.time_s)}  lesion {100 * result.figures['lesion_share']:.1f} %"
         self._clip.add(result.path, result.mask, text, result.time_s - self._clip_start_s)
 
     def failed(self, item: Mapping[str, Any], error: str) -> None:
-        """Mark a frame that could not be read in the timeline."""
+        """Mark a frame that could not be read in the timeline; its mask of an earlier run goes."""
         time_s = float(item["time_s"])
+        self._unread = source = str(item["source"])
         if time_s == time_s:  # nan: the file as a whole cannot be read
-            self._source = (str(item["source"]), str(item["path"]).removesuffix(f"#{item['frame']}"))
+            self._source = (source, str(item["path"]).removesuffix(f"#{item['frame']}"))
             self._timeline.add_failed(int(item["frame"]), time_s, error)
+        if self.masks:
+            name = frame_name(self._namer(source), str(item["file"]), source, int(item["frame"]))
+            remove_output(self.output_dir / "masks" / name)
         self._steady.reset()
         self._steady_raw.reset()
 
     def finish_source(self) -> None:
-        """Write what belongs to the video as a whole.
+        """Write what belongs to the video as a whole; of one that cannot be read nothing is left of an earlier run.
 
         Raises:
             MediaError: something is wrong with the video as a whole (it breaks off); its outputs are written all the
                 same.
         """
-        source, timeline, clip = self._source, self._timeline, self._clip
+        source, timeline, clip, unread = self._source, self._timeline, self._clip, self._unread
         try:
             if source is None or len(timeline) == len(timeline.errors):  # no frame could be read
                 if clip is not None:
                     clip.abort()
+                for name in OUTPUTS if unread is not None else ():
+                    remove_output(self._folder(unread) / name)
                 return
             if clip is not None:
                 clip.close()
@@ -152,11 +160,11 @@ class VideoResults:
         times, raw, smoothed = timeline.times_s, timeline.shares, timeline.smoothed_shares
         shown = raw if smoothed is None else smoothed
         found = find_episodes(times, shown, frames=timeline.frames, **self.episode)
-        timeline.write(folder / "timeline.csv", found)
-        write_episodes(folder / "episodes.csv", {file: found})
+        timeline.write(folder / TIMELINE, found)
+        write_episodes(folder / EPISODES, {file: found})
         if self.draw is not None:
             failed = [n for n, frame in enumerate(timeline.frames.tolist()) if frame in timeline.errors]
-            self.draw(folder / "timeline.png", times, raw, smoothed, found, title=file, failed_frames=failed)
+            self.draw(folder / PICTURE, times, raw, smoothed, found, title=file, failed_frames=failed)
         if self.provenance is not None:
             for written in sorted(folder.iterdir()):
                 if written.suffix != ".json" and not written.name.startswith("."):

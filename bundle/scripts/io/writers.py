@@ -69,6 +69,23 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         partial.write_bytes(data)
 
 
+def remove_output(path: str | Path) -> None:
+    """Take away an output of an earlier run, and the record of provenance beside it, where they are there.
+
+    Raises:
+        OutputError: it cannot be taken away.
+    """
+    path = Path(path)
+    try:
+        for old in (path, path.with_name(f"{path.name}.json")):
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: of an earlier run, and cannot be taken away ({_reason(error)}); give another output_dir, or make "
+            "the folder writable."
+        ) from error
+
+
 def write_mask_png(path: str | Path, mask: NDArray[np.generic], unknown: NDArray[np.bool_] | None = None) -> None:
     """Write a lesion mask as an 8-bit grey PNG, 0 background and 255 lesion.
 
