@@ -136,6 +136,23 @@ def test_given_sections_are_kept(tiny_dataset: Path) -> None:
     assert files(sections["test"]) == ["frame_06", "frame_07"]
 
 
+def test_what_some_entries_have_reaches_no_batch(tiny_dataset: Path) -> None:
+    """Frames with and without a grade, or a mined mask, cannot be collated; who needs them asks for them."""
+    path = write_datalist(tiny_dataset, training=list(range(6)), unlabeled=[6, 7])
+    content = json.loads(path.read_text())
+    content["training"][0]["severity"] = 2
+    mined, plain = content["unlabeled"]
+    mined |= {"pseudo_label": mined.pop("label"), "weight": 0.5, "severity": 1}
+    del plain["label"]
+    path.write_text(json.dumps(content))
+    sections = build_datalists(path)
+    assert not any("severity" in item for items in sections.values() for item in items)
+    assert [set(item) for item in unlabeled_stream(sections)] == [{"image", "file", "group"}] * 2
+    assert sections["unlabeled"][0]["weight"] == 0.5, "pseudo_labels.json takes them from here"
+    kept = build_datalists(path, severity_too=True)
+    assert sorted(item["severity"] for items in kept.values() for item in items if "severity" in item) == [1.0, 2.0]
+
+
 def test_missing_sections_are_split_from_training(tiny_dataset: Path) -> None:
     path = write_datalist(tiny_dataset, training=[0, 1, 2, 3, 4, 5], test=[6, 7])
     sections = build_datalists(path, split=(0.5, 0.25, 0.25))  # test is given: 2 parts to 1 remain, of 6 images

@@ -22,6 +22,13 @@ def test_what_is_handed_over() -> None:
     assert "label" in sections["training"][0], "the sections are left as they are"
 
 
+def test_only_what_every_frame_has_is_handed_over() -> None:
+    """Frames with and without a grade, or a mask that was mined, would make no batch."""
+    more = {"severity": 2.0, "pseudo_label": "/p/b.png", "weight": 0.5}
+    sections = {"training": [item("a.png")], "unlabeled": [item("b.png", label=False) | more, item("c.png", False)]}
+    assert [set(found) for found in images_only(sections)] == [{"image", "file", "group"}] * 3
+
+
 def test_which_frames_have_labels_does_not_show() -> None:
     few = {"training": [item("c.png")], "unlabeled": [item("a.png", label=False), item("b.png", label=False)]}
     many = {"training": [item("a.png"), item("b.png"), item("c.png")], "unlabeled": []}

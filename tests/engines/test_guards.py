@@ -17,7 +17,7 @@ def watch(guard: CollapseGuard, shares: list[float | None]) -> int:
     return engine.state.iteration
 
 
-def make_guard(**changes: float) -> CollapseGuard:
+def make_guard(**changes: float | None) -> CollapseGuard:
     return CollapseGuard(**({"prior": 0.1, "patience": 3, "lowest": 0.02, "highest": 3.0, "start": 0} | changes))
 
 
@@ -39,6 +39,10 @@ def test_too_much_for_too_long() -> None:
 def test_all_lesion_counts_even_for_a_large_prior() -> None:
     with pytest.raises(CollapseError, match="far too much"):  # 3 * 0.5 would be more than everything
         watch(make_guard(prior=0.5), [1.0] * 3)
+
+
+def test_masks_that_do_not_run_away_have_no_bounds() -> None:
+    assert watch(make_guard(lowest=0.0, highest=None), [0.0, 1.0] * 5) == 10
 
 
 def test_one_good_iteration_starts_the_count_again() -> None:

@@ -201,6 +201,31 @@ def test_it_resumes_exactly(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "whole" / "model.pt", weights_only=True)["model"]["healthy"].any()
 
 
+def test_a_run_that_is_made_longer_does_not_go_back_into_its_first_phase(tmp_path: Path) -> None:
+    phases: list[bool] = []
+
+    def spy(views: GradedViews) -> tuple[Tensor, dict[str, Tensor]]:
+        phases.append(views.discriminating)
+        return views.first.square().mean(), {}
+
+    for epochs, discriminating in ((4, 1), (8, 2)):
+        directory = RunDirectory(tmp_path / "run", {"max_epochs": epochs})
+        handlers = [RunCheckpoint(directory)]
+        loader = stream_loader(graded(), 4, 1)
+        trainer = make_trainer(
+            make_network(),
+            epochs,
+            spy,
+            train_data_loader=loader,
+            train_handlers=handlers,
+            discrimination_epochs=discriminating,
+        )
+        if epochs == 4:
+            trainer.add_event_handler(Events.EPOCH_COMPLETED(once=1), lambda engine: engine.terminate())
+        trainer.run()
+    assert phases == [True] + [False] * 7
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -40,6 +40,15 @@ def test_options_reach_the_objective() -> None:
     assert build_objective("less_net", {"margin": 0.1}).margin == 0.1
 
 
+@pytest.mark.parametrize("name", ["less_net", "mean_teacher", "weak_to_strong"])
+def test_no_view_mirrors_where_left_and_right_differ(name: str, frames: Tensor) -> None:
+    def mirrors(objective: Objective) -> bool:
+        return any("Flip" in type(part).__name__ for part in objective.modules())
+
+    assert mirrors(build_objective(name)) and not mirrors(build_objective(name, flips=False))
+    assert mirrors(build_objective(name, {"flips": True}, flips=False)), "what is given goes before"
+
+
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [

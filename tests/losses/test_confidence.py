@@ -83,6 +83,17 @@ def test_softmatch_moments_by_hand() -> None:
     assert weighting.variance.tolist() == pytest.approx([0.9 + 0.1 * 7 / 300, 1.0])
 
 
+def test_made_up_pixels_do_not_move_softmatch() -> None:
+    confidence, label = torch.tensor([[[0.6, 0.8, 0.9]]]), torch.zeros(1, 1, 3, dtype=torch.long)
+    padded = torch.cat([confidence, torch.full((1, 1, 5), 0.999)], 2), torch.zeros(1, 1, 8, dtype=torch.long)
+    plain, bordered = SoftMatch().train(), SoftMatch().train()
+    weight = plain(confidence, label)
+    found = bordered(*padded, valid=torch.tensor([[[1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]]]))
+    torch.testing.assert_close(bordered.mean, plain.mean)
+    torch.testing.assert_close(bordered.variance, plain.variance)
+    torch.testing.assert_close(found[..., :3], weight)
+
+
 def test_softmatch_moves_in_training_mode_only() -> None:
     weighting = SoftMatch()
     confidence, label = torch.rand(1, 8, 8), torch.randint(0, 2, (1, 8, 8))

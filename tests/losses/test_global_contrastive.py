@@ -8,7 +8,7 @@ import pytest
 import torch
 from monai.losses import ContrastiveLoss
 
-from scripts.losses import GlobalContrastiveLoss
+from scripts.losses import GlobalContrastiveLoss, SupervisedContrastiveLoss
 
 
 def make_views(batch: int, channels: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,3 +85,19 @@ def test_what_does_not_fit_is_refused(first, second, named):
 def test_options_out_of_range_are_named():
     with pytest.raises(ValueError, match="temperature"):
         GlobalContrastiveLoss(temperature=-1)
+
+
+def test_a_picture_that_is_drawn_twice_is_not_drawn_apart_from_itself():
+    # All four views are one picture's and equal: of three others each is a positive with a share of 1/3.
+    same = torch.ones(2, 3)
+    assert GlobalContrastiveLoss()(same, same, torch.tensor([5, 5])).item() == pytest.approx(math.log(3), abs=1e-6)
+    first, second = make_views(6)
+    picture = torch.tensor([0, 1, 2, 0, 3, 2])
+    found = GlobalContrastiveLoss(0.3)(first, second, picture)
+    torch.testing.assert_close(found, SupervisedContrastiveLoss(0.3)(first, second, picture.float()))
+    torch.testing.assert_close(
+        GlobalContrastiveLoss()(first, second, torch.arange(6)), GlobalContrastiveLoss()(first, second)
+    )
+    assert abs(found - GlobalContrastiveLoss(0.3)(first, second)) > 0.01
+    ungraded = torch.full((6,), math.nan)
+    torch.testing.assert_close(SupervisedContrastiveLoss(0.3)(first, second, ungraded, picture), found)

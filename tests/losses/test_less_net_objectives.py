@@ -39,7 +39,7 @@ def answer(student: nn.Module, image: Tensor, space: str) -> Tensor:
         powers = student(image).exp()
         return powers / powers.sum(1, keepdim=True)
     coarse = student.encode(image)[-1]
-    unit = coarse / coarse.square().sum(1, keepdim=True).sqrt()
+    unit = coarse / coarse.square().mean(1, keepdim=True).sqrt()
     return functional.interpolate(unit, size=image.shape[-2:], mode="bilinear", align_corners=False)
 
 

@@ -192,6 +192,19 @@ class TestSemise:
             torch.testing.assert_close(loss(*arguments), alpha * ntxent + (1 - alpha) * preference)
             assert set(loss.terms) == {*(["ntxent"] if alpha > 0 else []), *(["preference"] if alpha < 1 else [])}
 
+    @pytest.mark.parametrize(("name", "options"), [("simclr", None), ("supcon", None), ("semise", {"had": "ntxent"})])
+    @pytest.mark.parametrize("discriminating", [True, False])
+    def test_a_picture_that_is_drawn_twice_reaches_each_objective(self, name, options, discriminating):
+        """Two pictures without a grade that are one: they are no negatives of each other."""
+        views, objective = (
+            make_views(discriminating, [0.0, 0.0, 1.0, 2.0, NAN, NAN]),
+            build_severity_objective(name, options),
+        )
+        apart, _ = objective(views)
+        views.picture = torch.tensor([0, 1, 2, 3, 4, 4])
+        together, _ = objective(views)
+        assert abs(apart - together) > 1e-3
+
     def test_the_two_views_of_a_patient_are_no_pair(self):
         views = make_views()
         alike = SemiseLoss(0.0)(views.first, views.second, views.severity, views.reference, torch.zeros(6))

@@ -12,7 +12,7 @@ from scripts.data.expansion import FRAMES_PER_SECOND, NEAR_DUPLICATE, expand_med
 from scripts.data.layouts import Item, read_dataset
 from scripts.data.manifest import write_manifest
 from scripts.data.processes import rank
-from scripts.data.sections import UnlabeledData, check_shares, divide, unlabeled_items, without_leaks
+from scripts.data.sections import UnlabeledData, check_shares, divide, unlabeled_items, without, without_leaks
 from scripts.data.splits import PARTS
 from scripts.io.mask_reader import ValueMap
 
@@ -31,6 +31,7 @@ def build_datalists(
     near_duplicate: float = NEAR_DUPLICATE,
     masks_needed: bool = True,
     stable_split: bool = False,
+    severity_too: bool = False,
 ) -> dict[str, list[Item]]:
     """Read, check, split and record a dataset -> {"training", "unlabeled", "validation", "test"}: lists of items.
 
@@ -47,6 +48,7 @@ def build_datalists(
     video_frames_per_second, near_duplicate: which frames of videos become unlabelled items, see expand_media.
     stable_split: a frame's part follows from the name of its group, and stays as masks are added, see split_by_name.
     masks_needed: False: a data set may be without any mask; all its frames are then unlabelled.
+    severity_too: keep a datalist's "severity"; frames with and without one make no batch.
 
     Raises DatasetError, LeakError or MediaError, naming files and cure, before anything is written.
     """
@@ -69,6 +71,8 @@ def build_datalists(
         sections = {"training": [], "unlabeled": unlabeled, "validation": [], "test": [], **given}
     if unlabeled_data is False:
         sections["unlabeled"] = []
+    if not severity_too:
+        sections = {name: [without(item, "severity") for item in items] for name, items in sections.items()}
     sections, warnings = without_leaks(sections)
     if manifest_path is not None and rank() == 0:
         write_manifest(

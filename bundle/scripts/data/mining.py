@@ -12,7 +12,7 @@ from scripts.data.datalists import build_datalists
 from scripts.data.errors import DatasetError
 from scripts.data.frames import list_frames
 from scripts.data.layouts import Item
-from scripts.data.sections import without
+from scripts.data.sections import PSEUDO, without
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ def build_mining_set(
     if pre_annotate:
         found = list_frames(dataset_dir, stride, start_s, end_s)
         return MiningSet(found, [source.file for source in found.sources])
-    sections = build_datalists(dataset_dir, **options)
+    sections = build_datalists(dataset_dir, severity_too=True, **options)  # handed on to the datalist of what is mined
     # Those of an earlier mining are made anew.
-    frames = [without(item, "pseudo_label", "weight") for item in sections.pop("unlabeled")]
+    frames = [without(item, *PSEUDO) for item in sections.pop("unlabeled")]
     if not frames:
         raise DatasetError(
             f"{dataset_dir}: no unlabelled frame to mine; put frames without a mask into images/ or unlabeled/, give "

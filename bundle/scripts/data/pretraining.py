@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from scripts.data.layouts import Item
+from scripts.data.sections import PSEUDO, without
 
 SEEN = ("training", "unlabeled")
 
@@ -19,5 +20,5 @@ def images_only(datalists: Mapping[str, Sequence[Item]], sections: Sequence[str]
         sections: what to take; ("validation",) for the frames on which a pretraining is measured.
     """
     items = [item for name in sections for item in datalists[name]]
-    unlabelled = [{name: value for name, value in item.items() if name != "label"} for item in items]
+    unlabelled = [without(item, "label", "severity", *PSEUDO) for item in items]
     return sorted(unlabelled, key=lambda item: (item["file"], item["image"]))

@@ -19,6 +19,8 @@ from scripts.data.splits import PARTS, check_fractions, label_subset, split_by_g
 logger = logging.getLogger(__name__)
 
 TOLD_BY = {"label": "masks", "severity": "a severity"}
+#: keys of a frame's mined mask, which pseudo_labels.json alone reads; frames with and without one make no batch
+PSEUDO = ("pseudo_label", "weight")
 Strata = Callable[[Sequence[Item]], Sequence[Hashable]]
 #: word for ``unlabeled_data``: no other frames than those among which there are masks
 IMAGES_ALONE = "images"
@@ -122,9 +124,10 @@ def _split(
 def unlabeled_stream(sections: dict[str, list[Item]], labeled_too: bool = False) -> list[Item]:
     """What the objective on unlabelled frames sees; `labeled_too`: the training frames without their masks as well.
 
-    FixMatch (Sohn et al. 2020) has all labelled frames among the unlabelled ones.
+    FixMatch (Sohn et al. 2020) has all labelled frames among the unlabelled ones. Masks that were mined are left out.
     """
-    return [*sections["unlabeled"], *(without(item, "label") for item in sections["training"] if labeled_too)]
+    seen = [*sections["unlabeled"], *(sections["training"] if labeled_too else ())]
+    return [without(item, "label", *PSEUDO) for item in seen]
 
 
 def without(item: Item, *keys: str) -> Item:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scripts.engines.frame_trainer import IterationLoss
-from scripts.engines.view_trainer import ViewTrainer
+from scripts.engines.view_trainer import ViewTrainer, numbers_of
 from scripts.losses.local_contrastive import IGNORED
 from scripts.networks.contrast import ContrastNetwork
 
@@ -31,7 +31,8 @@ class ContrastiveTrainer(ViewTrainer):
         shared_view: level "pixels": random view of frames with their labels, drawn once, before the two. The border
             that it makes up takes no part. None = the frames as they are, as published.
         kwargs: device, max_epochs, optimizer and the rest, see ViewTrainer. ``loss_function``: level "image": of both
-            views' embeddings, (B, C) each; level "pixels": of the embedding (2B, C, h, w) and the label (2B, 1, h, w).
+            views' embeddings, (B, C) each, and the pictures' numbers (B,), None where they have no names; level
+            "pixels": of the embedding (2B, C, h, w) and the label (2B, 1, h, w).
 
     Raises:
         ValueError: more than one process, nothing to train on, or a view that moves pixels in local contrast.
@@ -62,7 +63,7 @@ class ContrastiveTrainer(ViewTrainer):
         loader = kwargs["train_data_loader"]
         if network.level == "image" and len(loader.dataset) < loader.batch_size:
             logger.warning(
-                "Global contrast draws batches of %d from %d frames, so that a frame is drawn apart from itself: set "
+                "Global contrast draws batches of %d from %d frames, of which each is then in it more than once: set "
                 "--labeled_batch_size to %d or less.",
                 *(loader.batch_size, len(loader.dataset), len(loader.dataset)),
             )
@@ -77,19 +78,22 @@ class ContrastiveTrainer(ViewTrainer):
         with self.autocast():
             embedding = self.network(both).float()
         first, second = embedding.chunk(2)
+        files = list(batch.get("file", []))
         # How alike the two views of one place are, -1..1: it rises towards 1 as the network learns to see past a view.
         readings: dict[str, Tensor | float] = {
             "view_similarity": functional.cosine_similarity(first.detach(), second.detach(), dim=1).mean()
         }
         if self.network.level == "image":
-            loss = self.loss_function(first, second)
+            # A pass of the frames may end, and the next begin, inside of a batch: a frame is then in it twice.
+            picture = numbers_of(files, embedding.device) if files else None
+            loss = self.loss_function(first, second, picture)
         else:
             label = functional.interpolate(label.float(), size=embedding.shape[2:], mode="nearest-exact").long()
             label = torch.cat([label, label])
             loss = self.loss_function(embedding, label)
             # Without foreground there is no anchor and nothing is learnt.
             readings["foreground_share"] = ((label > 0) & (label != IGNORED)).float().mean()
-        return IterationLoss(loss, list(batch.get("file", [])), readings)
+        return IterationLoss(loss, files, readings)
 
     def _moved(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """The shared view of frames (B, 3, H, W) and labels (B, 1, H, W), IGNORED where it shows no frame."""

@@ -18,17 +18,17 @@ class CollapseGuard:
         prior: lesion share of the labelled training masks, 0..1.
         patience: consecutive iterations out of range before the run is stopped.
         lowest: share of the prior under which the prediction counts as nothing.
-        highest: multiple of the prior over which it counts as everything.
+        highest: multiple of the prior over which it counts as everything; None = no bound.
         start: iterations before the guard looks, since a fresh network predicts anything.
     """
 
     def __init__(
-        self, prior: float, patience: int = 200, lowest: float = 0.02, highest: float = 3.0, start: int = 200
+        self, prior: float, patience: int = 200, lowest: float = 0.02, highest: float | None = 3.0, start: int = 200
     ) -> None:
         self.prior = prior
         self.patience = patience
         self.lowest = lowest * prior
-        self.highest = min(highest * prior, 0.98)
+        self.highest = 1.0 if highest is None else min(highest * prior, 0.98)
         self.start = start
         self.out_of_range = 0
 

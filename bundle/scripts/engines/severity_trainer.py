@@ -8,11 +8,30 @@ import torch
 from torch import Tensor
 
 from scripts.engines.frame_trainer import IterationLoss
-from scripts.engines.view_trainer import ViewTrainer
+from scripts.engines.view_trainer import ViewTrainer, numbers_of
 from scripts.losses.severity_objective import GradedViews
 from scripts.networks.severity import SeverityEmbedder, healthy_distance
 
 Reference = Literal["mean", "image"]
+
+
+class Phases:
+    """Where the first phase ends, as last.pt keeps it.
+
+    Args:
+        discrimination_epochs: of the first phase.
+    """
+
+    def __init__(self, discrimination_epochs: int) -> None:
+        self.discrimination_epochs = discrimination_epochs
+
+    def state_dict(self) -> dict[str, int]:
+        """Of the run that began."""
+        return {"discrimination_epochs": self.discrimination_epochs}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Of the run that goes on, whatever max_epochs would give now."""
+        self.discrimination_epochs = state["discrimination_epochs"]
 
 
 class SeverityTrainer(ViewTrainer):
@@ -57,7 +76,7 @@ class SeverityTrainer(ViewTrainer):
                 f"{max_epochs} some must be left for the second phase."
             )
         super().__init__(max_epochs=max_epochs, network=network, **kwargs)
-        self.discrimination_epochs = discrimination_epochs
+        self.phases = Phases(discrimination_epochs)
         self.reference = reference
 
     def compute_loss(self, batch: dict[str, Any]) -> IterationLoss:
@@ -66,7 +85,7 @@ class SeverityTrainer(ViewTrainer):
         image = torch.cat([self.pixels(part["image"]) for part in parts])
         severity = torch.cat([part["label"][:, 0] for part in parts]).to(self.state.device)
         groups = [name for part in parts for name in part["group"]]
-        places = {name: place for place, name in enumerate(dict.fromkeys(groups))}
+        files = [file for part in parts for file in part.get("file", [])]
         with self.autocast():
             embedding = self.network(torch.cat([self.views(image).image for _ in range(2)])).float()
         first, second = embedding.chunk(2)
@@ -78,13 +97,17 @@ class SeverityTrainer(ViewTrainer):
             first=first,
             second=second,
             severity=severity,
-            group=torch.tensor([places[name] for name in groups], device=self.state.device),
+            group=numbers_of(groups, embedding.device),
             reference=self._reference(healthy),
-            discriminating=self.state.epoch <= self.discrimination_epochs,
+            discriminating=self.state.epoch <= self.phases.discrimination_epochs,
+            picture=numbers_of(files, embedding.device) if files else None,
         )
         loss, readings = self.loss_function(views)
-        files = [file for part in parts for file in part.get("file", [])]
         return IterationLoss(loss, files, {**readings, **_order(first.detach(), views)})
+
+    def parts(self) -> dict[str, Any]:
+        """With the end of the first phase: a run that is made longer does not go back into it."""
+        return super().parts() | {"phases": self.phases}
 
     def _reference(self, healthy: Tensor) -> Tensor:
         if self.reference == "mean" or not len(healthy):

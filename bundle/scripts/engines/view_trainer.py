@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
@@ -67,3 +67,9 @@ class ViewTrainer(FrameTrainer):
             **kwargs,
         )
         self.views = views
+
+
+def numbers_of(names: Sequence[str], device: torch.device) -> Tensor:
+    """(N,) a whole number for each name, the same for the same name."""
+    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    return torch.tensor([places[name] for name in names], device=device)

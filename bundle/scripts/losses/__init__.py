@@ -36,20 +36,27 @@ OBJECTIVES: dict[str, type[Objective] | None] = {
 }
 
 
-def build_objective(name: str, options: Mapping[str, Any] | None = None, classes: int = 2) -> Objective | None:
+def build_objective(
+    name: str, options: Mapping[str, Any] | None = None, classes: int = 2, flips: bool = True
+) -> Objective | None:
     """The objective of that name; None for "supervised", which leaves the unlabelled frames alone.
 
     Args:
         name: a key of OBJECTIVES.
         options: arguments of the objective's class.
         classes: how many the network tells apart, for objectives that keep something for each.
+        flips: whether random views may mirror frames, for objectives that make their own.
 
     Raises:
         ValueError: unknown name or option, with the nearest known one.
     """
     objective = OBJECTIVES.get(name)
-    if objective is not None and "classes" in inspect.signature(objective).parameters:
-        options = {"classes": classes, **(options or {})}
+    if objective is not None:
+        taken = inspect.signature(objective).parameters
+        options = {
+            **{option: value for option, value in (("classes", classes), ("flips", flips)) if option in taken},
+            **(options or {}),
+        }
     return build_named(name, OBJECTIVES, options)
 
 

@@ -20,8 +20,8 @@ class FixedThreshold(nn.Module):
             )
         self.threshold = threshold
 
-    def forward(self, confidence: Tensor, pseudo_label: Tensor) -> Tensor:
-        """Weights like ``confidence`` (B, H, W), 0 or 1."""
+    def forward(self, confidence: Tensor, pseudo_label: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Weights like ``confidence`` (B, H, W), 0 or 1; nothing is learnt of the frames, so ``valid`` is not used."""
         return (confidence >= self.threshold).to(confidence.dtype)
 
 
@@ -44,11 +44,15 @@ class SoftMatch(nn.Module):
         self.register_buffer("variance", torch.ones(classes))
 
     @torch.no_grad()
-    def forward(self, confidence: Tensor, pseudo_label: Tensor) -> Tensor:
-        """Weights (B, H, W) in 0..1; in training mode the moments move first."""
+    def forward(self, confidence: Tensor, pseudo_label: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Weights (B, H, W) in 0..1; in training mode the moments move first, by the pixels that are ``valid`` (> 0).
+
+        The border that a rotation or a zoom makes up is easy background: its confidence would set too high a bar.
+        """
         if self.training:
+            seen = torch.ones_like(pseudo_label, dtype=torch.bool) if valid is None else valid > 0
             for index in range(len(self.mean)):
-                values = confidence[pseudo_label == index]
+                values = confidence[(pseudo_label == index) & seen]
                 if values.numel() > 1:
                     self.mean[index].lerp_(values.mean().to(self.mean), 1 - self.momentum)
                     self.variance[index].lerp_(values.var().to(self.variance), 1 - self.momentum)

@@ -31,8 +31,13 @@ class GlobalContrastiveLoss(nn.Module):
         self.temperature = temperature
         self.tile_mib = tile_mib
 
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Loss of a batch: embeddings (B, C) of the first and the second view of the same pictures -> scalar."""
+    def forward(self, first: Tensor, second: Tensor, picture: Tensor | None = None) -> Tensor:
+        """Loss of a batch: embeddings (B, C) of the first and the second view of the same pictures -> scalar.
+
+        Args:
+            picture: (B,) whole number of each picture; one that is drawn twice is drawn together with itself, not
+                apart. None = all are different.
+        """
         if first.ndim != 2 or first.shape != second.shape:
             raise ValueError(f"views are {tuple(first.shape)} and {tuple(second.shape)}; expected (B, C) twice.")
         if len(first) < 2:
@@ -44,4 +49,5 @@ class GlobalContrastiveLoss(nn.Module):
             both = torch.cat([first, second])
             both = functional.normalize(both if both.dtype == torch.float64 else both.float(), dim=1)
             every = torch.arange(len(both), device=both.device)
-            return supervised_contrast(both, every % len(first), every, self.temperature, tile_mib=self.tile_mib)[0]
+            classes = every % len(first) if picture is None else picture.repeat(2)
+            return supervised_contrast(both, classes, every, self.temperature, tile_mib=self.tile_mib)[0]

@@ -28,8 +28,11 @@ class LessNetObjective(Objective):
         dissimilarity_frame: a, weight of the hinge between the frame and its strong view.
         dissimilarity_weak: b, weight of the hinge between weak and strong view.
         margin: m, in squared units of ``space``.
-        space: "softmax" (0..1), "logits" (unbounded, as released) or "features" (unit vectors of the coarsest map).
-        weak_view, strong_view: random views; by default the published strengths (but little hue: colour is the signal).
+        space: "softmax" (0..1), "logits" (unbounded, as released) or "features" (the coarsest map, MSE = 2 - 2 cos of
+            its vectors, 0..4 whatever their length).
+        flips: whether the default views mirror frames.
+        weak_view, strong_view: random views; by default the published strengths (but little hue: colour is the signal),
+            with colours changed in four frames of five.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class LessNetObjective(Objective):
         space: Literal["softmax", "logits", "features"] = "softmax",
         weak_view: nn.Module | None = None,
         strong_view: nn.Module | None = None,
+        flips: bool = True,
     ) -> None:
         super().__init__()
         if space not in ("softmax", "logits", "features"):
@@ -48,9 +52,10 @@ class LessNetObjective(Objective):
         self.dissimilarity_weak = dissimilarity_weak
         self.margin = margin
         self.space = space
-        self.weak_view = weak_view or view(horizontal_flip=0.5, brightness=0.2, contrast=0.2)
+        mirror = 0.5 if flips else 0.0
+        self.weak_view = weak_view or view(horizontal_flip=mirror, brightness=0.2, contrast=0.2)
         self.strong_view = strong_view or view(
-            horizontal_flip=0.5, rotation=20, brightness=0.5, contrast=0.5, saturation=0.5, hue=0.05
+            horizontal_flip=mirror, rotation=20, brightness=0.5, contrast=0.5, saturation=0.5, hue=0.05
         )
 
     def forward(self, student: nn.Module, teacher: nn.Module | None, image: Tensor) -> ObjectiveOutput:
@@ -89,5 +94,6 @@ class LessNetObjective(Objective):
                 f"LessNetObjective in the space of features needs frames whose sides are multiples of {PADDING}, where "
                 f"the network does not pad; found {size[0]}x{size[1]}. Set --image_size to one."
             )
-        unit = functional.normalize(features.float(), dim=1)
+        # By sqrt(C), since the MSE is a mean over channels: unit vectors of 320 could not be further apart than .0125.
+        unit = functional.normalize(features.float(), dim=1) * features.shape[1] ** 0.5
         return functional.interpolate(unit, size=size, mode="bilinear", align_corners=False)

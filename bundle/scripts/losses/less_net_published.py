@@ -23,6 +23,8 @@ class LessNetPublishedObjective(Objective):
         mean, std: the normalisation that the release applies before its colour changes (ImageNet's).
     """
 
+    takes_network_apart = False
+
     def __init__(
         self,
         mean: tuple[float, float, float] = (0.485, 0.456, 0.406),

@@ -18,15 +18,19 @@ class MeanTeacherObjective(Objective):
     Args:
         geometry_view: geometry that both networks see.
         student_view: colour changes for the student alone.
+        flips: whether the default geometry mirrors frames.
     """
 
     needs_teacher = True
     takes_network_apart = False
 
-    def __init__(self, geometry_view: nn.Module | None = None, student_view: nn.Module | None = None) -> None:
+    def __init__(
+        self, geometry_view: nn.Module | None = None, student_view: nn.Module | None = None, flips: bool = True
+    ) -> None:
         super().__init__()
+        mirror = 0.5 if flips else 0.0
         self.geometry_view = geometry_view or view(
-            horizontal_flip=0.5, vertical_flip=0.5, rotation=30, scale=(0.8, 1.3), translation=0.1
+            horizontal_flip=mirror, vertical_flip=mirror, rotation=30, scale=(0.8, 1.3), translation=0.1
         )
         self.student_view = student_view or view(
             brightness=0.3, contrast=0.3, saturation=0.3, hue=0.02, blur_probability=0.2

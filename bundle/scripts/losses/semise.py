@@ -36,20 +36,27 @@ class SemiseLoss(nn.Module):
         self.terms: dict[str, Tensor] = {}
 
     def forward(
-        self, first: Tensor, second: Tensor, severity: Tensor, reference: Tensor, group: Tensor | None = None
+        self,
+        first: Tensor,
+        second: Tensor,
+        severity: Tensor,
+        reference: Tensor,
+        group: Tensor | None = None,
+        picture: Tensor | None = None,
     ) -> Tensor:
         """Loss of a batch.
 
         Args:
             first, second: (B, C) embeddings of two views of each picture.
             severity: (B,) NaN = not graded. reference: (C,) healthy. group: (B,) patient; None = all different.
+            picture: (B,) whole number of each picture; None = all different.
 
         Returns:
             scalar.
         """
         parts = {}
         if self.alpha > 0:
-            parts["ntxent"] = self.ntxent(first, second)
+            parts["ntxent"] = self.ntxent(first, second, picture)
         if self.alpha < 1:
             parts["preference"] = self.preference(
                 torch.cat([first, second]), severity.repeat(2), reference, None if group is None else group.repeat(2)

@@ -27,6 +27,7 @@ class GradedViews:
         group: (B,) whole number of the patient.
         reference: (C,) embedding of healthy.
         discriminating: the first phase, healthy against anomalous; objectives of one phase take no notice.
+        picture: (B,) whole number of each picture, the same where one was drawn twice; None = all different.
     """
 
     first: Tensor
@@ -35,6 +36,7 @@ class GradedViews:
     group: Tensor
     reference: Tensor
     discriminating: bool = False
+    picture: Tensor | None = None
 
 
 class SimclrObjective(nn.Module):
@@ -46,7 +48,7 @@ class SimclrObjective(nn.Module):
 
     def forward(self, views: GradedViews) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and readings."""
-        return self.loss(views.first, views.second), {}
+        return self.loss(views.first, views.second, views.picture), {}
 
 
 class SupconObjective(nn.Module):
@@ -71,7 +73,7 @@ class SupconObjective(nn.Module):
         if self.edges is not None:
             places = torch.bucketize(grade, torch.tensor(self.edges, dtype=grade.dtype, device=grade.device))
             grade = torch.where(grade.isnan(), grade, places.to(grade.dtype))
-        return self.loss(views.first, views.second, grade), {}
+        return self.loss(views.first, views.second, grade, views.picture), {}
 
 
 class SemiseObjective(nn.Module):
@@ -109,10 +111,10 @@ class SemiseObjective(nn.Module):
         """Loss and readings."""
         first, second, severity = views.first, views.second, views.severity
         if not views.discriminating:
-            loss = self.semise(first, second, severity, views.reference, views.group)
+            loss = self.semise(first, second, severity, views.reference, views.group, views.picture)
             return loss, {f"loss_{name}": term for name, term in self.semise.terms.items()}
         if self.had == "ntxent":
-            return self.semise.ntxent(first, second), {}
+            return self.semise.ntxent(first, second, views.picture), {}
         both, severity = torch.cat([first, second]), severity.repeat(2)
         graded = ~severity.isnan()
         if not graded.any():  # a batch of ungraded pictures alone

@@ -30,8 +30,12 @@ class SupervisedContrastiveLoss(nn.Module):
         self.temperature = temperature
         self.tile_mib = tile_mib
 
-    def forward(self, first: Tensor, second: Tensor, grade: Tensor) -> Tensor:
-        """Loss of a batch: embeddings (B, C) of both views and grades (B,), NaN = none -> scalar."""
+    def forward(self, first: Tensor, second: Tensor, grade: Tensor, picture: Tensor | None = None) -> Tensor:
+        """Loss of a batch: embeddings (B, C) of both views and grades (B,), NaN = none -> scalar.
+
+        Args:
+            picture: (B,) whole number of each picture, see GlobalContrastiveLoss; None = all are different.
+        """
         if first.ndim != 2 or first.shape != second.shape or grade.shape != first.shape[:1]:
             raise ValueError(
                 f"views are {tuple(first.shape)} and {tuple(second.shape)}, grade {tuple(grade.shape)}; expected "
@@ -42,6 +46,7 @@ class SupervisedContrastiveLoss(nn.Module):
             both = functional.normalize(both if both.dtype == torch.float64 else both.float(), dim=1)
             _, classes = torch.unique(grade, return_inverse=True)
             alone = grade.isnan()
-            classes[alone] = len(grade) + torch.arange(int(alone.sum()), device=grade.device)
+            number = torch.arange(len(grade), device=grade.device) if picture is None else picture
+            classes[alone] = len(grade) + number[alone]
             every = torch.arange(len(both), device=both.device)
             return supervised_contrast(both, classes.repeat(2), every, self.temperature, tile_mib=self.tile_mib)[0]

@@ -40,7 +40,8 @@ class WeakToStrongObjective(Objective):
         flip_averaging: whether the teacher's probabilities are the mean over the frame and the mirrored frame.
         strong_statistics: whether the strong views count in BatchNorm's running statistics.
         classes: number of classes.
-        weak_view: geometry and light colour, shared by all; strong_view: colour only, on top of the weak view.
+        flips: whether the default weak view mirrors frames.
+        weak_view: geometry, shared by all; strong_view: colour only, on top of the weak view.
     """
 
     needs_teacher = True
@@ -59,6 +60,7 @@ class WeakToStrongObjective(Objective):
         classes: int = 2,
         weak_view: nn.Module | None = None,
         strong_view: nn.Module | None = None,
+        flips: bool = True,
     ) -> None:
         super().__init__()
         if strong_views not in (1, 2):
@@ -75,8 +77,9 @@ class WeakToStrongObjective(Objective):
         self.dice = dice
         self.flip_averaging = flip_averaging
         self.strong_statistics = strong_statistics
+        mirror = 0.5 if flips else 0.0
         self.weak_view = weak_view or view(
-            horizontal_flip=0.5, vertical_flip=0.5, rotation=30, scale=(0.7, 1.5), translation=0.1
+            horizontal_flip=mirror, vertical_flip=mirror, rotation=30, scale=(0.7, 1.5), translation=0.1
         )
         # Hue .05 and hardly any grey: for blood and mucosa the colour is the signal.
         self.strong_view = strong_view or view(
@@ -94,7 +97,7 @@ class WeakToStrongObjective(Objective):
             if self.alignment is not None:
                 probability = self.alignment(probability, valid)
             confidence, pseudo_label = probability.max(dim=1)
-            weight = self.weighting(confidence, pseudo_label) * valid
+            weight = self.weighting(confidence, pseudo_label, valid) * valid
 
         views, labels, weights, valids = [], [], [], []
         for _ in range(self.strong_views):
