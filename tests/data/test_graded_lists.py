@@ -128,8 +128,10 @@ def test_the_same_pictures_are_held_back_as_for_segmentation(tmp_path: Path) -> 
         mask[: number % 4] = 255
         (root / "masks").mkdir(exist_ok=True)
         Image.fromarray(mask).save(root / "masks" / f"{number}.png")
-    for seed in range(3):
-        graded, masked = (make(root, seed=seed) for make in (build_graded_lists, build_datalists))
+    for seed, stable in [(0, False), (1, False), (2, False), (0, True), (1, True)]:
+        needs = "grades" if stable else "order"  # by names alone no healthy picture may fall to the training part
+        graded = build_graded_lists(root, seed=seed, stable_split=stable, needs=needs)
+        masked = build_datalists(root, seed=seed, stable_split=stable)
         for name in ("training", "validation", "test"):
             assert [item["file"] for item in graded[name]] == [item["file"] for item in masked[name]]
 
@@ -151,6 +153,24 @@ def test_rows_are_named_as_below_images(tmp_path: Path) -> None:
         if item["file"].startswith("images/"):
             patient = Path(item["file"]).stem[1:]
             assert (item["group"], item["severity"]) == (f"patient {patient}", int(patient) % 3)
+
+
+@pytest.mark.parametrize("needs", ["order", "pictures"])
+def test_ungraded_pictures_of_those_who_are_held_out_are_left_out(tmp_path: Path, needs: str) -> None:
+    """A few frames of each patient have a mask, the usual case: the others of a held-out patient teach nothing."""
+    root = tmp_path / "half"
+    for patient in range(10):
+        for number in range(2):
+            picture(root / f"images/p{patient}/{number}.png", 2 * patient + number)
+        mask = np.zeros((24, 24), np.uint8)
+        mask[: patient % 3] = 255
+        (root / f"masks/p{patient}").mkdir(parents=True)
+        Image.fromarray(mask).save(root / f"masks/p{patient}/0.png")
+    found = build_graded_lists(root, needs=needs, split=SPLIT)
+    of = {name: {item["group"] for item in items} for name, items in found.items()}
+    assert not (of["training"] | of["unlabeled"]) & (of["validation"] | of["test"]) and of["test"] and of["validation"]
+    seen = [item["file"] for item in [*found["training"], *found["unlabeled"]]]
+    assert len(seen) == 2 * len(of["training"]) and bool(found["unlabeled"]) == (needs == "order")
 
 
 def test_a_bare_name_is_of_a_picture_in_images(graded: Callable[..., Path]) -> None:

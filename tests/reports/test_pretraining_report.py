@@ -61,6 +61,30 @@ def test_the_next_step_is_the_training_that_starts_from_it(tmp_path: Path) -> No
     assert given["--network_def::num_res_units"] == "2" and "--checkpoint" not in given
 
 
+@pytest.mark.parametrize(
+    "trainer", ["contrastive_trainer.ContrastiveTrainer", "distillation_trainer.DistillationTrainer"]
+)
+@pytest.mark.parametrize("stable", [True, False])
+def test_the_next_step_divides_frames_as_the_run_did(tmp_path: Path, trainer: str, stable: bool) -> None:
+    """Another split would hold out frames that were learnt from, in silence."""
+    run = write_run(tmp_path / "run", "local_contrast", "local_contrastive")
+    config = json.loads((run / "config.json").read_text()) | {"stable_split": stable, "split": [0.6, 0.2, 0.2]}
+    config["train"]["trainer"]["_target_"] = f"scripts.engines.{trainer}"
+    (run / "config.json").write_text(json.dumps(config))
+    words = shlex.split(next_commands(read_run(run))[0].text)
+    given = dict(zip(words[6::2], words[7::2], strict=True))
+    assert given.get("--stable_split") == ("True" if stable else None) and given["--split"] == "[0.6,0.2,0.2]"
+
+
+def test_the_next_step_knows_the_classes(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "local_contrast", "local_contrastive")
+    config = json.loads((run / "config.json").read_text())
+    config |= {"value_map": {"0": 0, "1": 1}, "classes": ["background", "tumour"]}
+    (run / "config.json").write_text(json.dumps(config))
+    words = shlex.split(next_commands(read_run(run))[0].text)
+    assert words[words.index("--classes") + 1] == "['background', 'tumour']"
+
+
 def test_without_any_table_of_figures_another_run_is_told_so(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", "supervised", "global")
     config = json.loads((run / "config.json").read_text())

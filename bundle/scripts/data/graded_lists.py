@@ -14,7 +14,7 @@ from scripts.data.expansion import FRAMES_PER_SECOND, NEAR_DUPLICATE, expand_med
 from scripts.data.layouts import Item, read_dataset
 from scripts.data.manifest import write_manifest
 from scripts.data.processes import rank
-from scripts.data.sections import UnlabeledData, check_shares, divide, unlabeled_items, without, without_leaks
+from scripts.data.sections import PSEUDO, UnlabeledData, check_shares, divide, unlabeled_items, without, without_leaks
 from scripts.data.severities import TABLE, Needs, add_severities, area_severities, check_severities, missing_grades
 from scripts.data.splits import PARTS
 from scripts.io.mask_reader import ValueMap
@@ -40,6 +40,7 @@ def build_graded_lists(
     value_map: ValueMap | None = None,
     video_frames_per_second: float = FRAMES_PER_SECOND,
     near_duplicate: float = NEAR_DUPLICATE,
+    stable_split: bool = False,
 ) -> dict[str, list[Item]]:
     """Read, check, split and record pictures by severity -> {"training", "unlabeled", "validation", "test"}.
 
@@ -52,7 +53,7 @@ def build_graded_lists(
     grades: names of the grades 0, 1, ...; None = severities may be any numbers.
     label_fraction: share (0, 1] of the training pictures whose severity is used; nested for one seed.
     dataset_dir, seed, split, unlabeled_data, manifest_path, sample_dir, value_map, video_frames_per_second,
-        near_duplicate: as in build_datalists.
+        near_duplicate, stable_split: as in build_datalists.
 
     Raises DatasetError, LeakError or MediaError, naming files and cure, before anything is written.
     """
@@ -88,22 +89,22 @@ def build_graded_lists(
     if graded:
         # By the area of masks the split is that of build_datalists: a segmentation starts from what is learnt here.
         strata = _diseased if by_area else _grade
-        divided = divide(graded, given, ungraded, "severity", strata, split, label_fraction, seed)
+        divided = divide(graded, given, ungraded, "severity", strata, split, label_fraction, seed, stable_split)
     else:
         others = [item for item in ungraded if item not in found["pool"]]
         divided = {"training": found["pool"], "unlabeled": others, "validation": [], "test": [], **given}
-    if needs == "pictures":
-        # Who is graded makes no difference: the same pictures, in the same order, for any label_fraction.
-        pooled = sorted([*divided["training"], *divided["unlabeled"]], key=lambda item: (item["file"], item["image"]))
-        divided |= {"training": pooled, "unlabeled": []}
-    else:
+    if needs != "pictures":
         check_severities(divided["training"], needs, among=" in training", cure=OTHER_SHARES)
         warnings += missing_grades(divided, grades)
-    if unlabeled_data is False:
-        divided["unlabeled"] = []
+        divided["unlabeled"] = [] if unlabeled_data is False else divided["unlabeled"]
     sections, left_out = without_leaks(
-        {name: [without(item, "label") for item in items] for name, items in divided.items()}, "severity"
+        {name: [without(item, "label", *PSEUDO) for item in items] for name, items in divided.items()}, "severity"
     )
+    if needs == "pictures":
+        # Who is graded makes no difference: the same pictures, in the same order, for any label_fraction. Only now:
+        # ungraded pictures of a patient who is held out are left out, graded ones would be refused.
+        pooled = sorted([*sections["training"], *sections["unlabeled"]], key=lambda item: (item["file"], item["image"]))
+        sections |= {"training": pooled, "unlabeled": []}
     if manifest_path is not None and rank() == 0:
         write_manifest(
             manifest_path,

@@ -35,6 +35,11 @@ def given(run: RunFiles, names: tuple[str, ...]) -> list[str]:
     return options
 
 
+def same_split(run: RunFiles) -> list[str]:
+    """Options that divide frames as the run divided them."""
+    return given(run, ("seed", "split", "stable_split") if run.config.get("stable_split") else ("seed", "split"))
+
+
 def _compact(value: Any) -> str:
     """Lists of numbers without spaces, as they need no quotes; the rest as Python writes it."""
     numbers = isinstance(value, list) and not any(isinstance(part, str) for part in value)

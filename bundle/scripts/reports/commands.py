@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from scripts.networks import PRESETS
-from scripts.reports.command_line import BUNDLE, RUN, Command, given, list_argument, longer, own_layers
+from scripts.reports.command_line import BUNDLE, RUN, Command, given, list_argument, longer, own_layers, same_split
 from scripts.reports.run_files import RunFiles
 from scripts.reports.severity_commands import severity_commands
 
@@ -25,10 +25,7 @@ def next_commands(run: RunFiles, bundle: Path = BUNDLE) -> list[Command]:
     model += _network_options(run)
     files = list_argument(_evaluation_layers(run, configs))
     place = ["--output_dir", str(run.path.parent), "--run_name", run.path.name]
-    data = given(run, ("dataset_dir", "label_fraction", "seed", "split", "value_map"))
-    data += given(run, ("stable_split",)) if run.config.get("stable_split") else []
-    if run.of_classes:
-        data += given(run, ("classes",))
+    data = _same_data(run)
     # The checkpoint holds the encoder: there is no need to look for its starting weights.
     evaluate = [*model, "--encoder_weights", "none", *data, *place]
     again = Command(
@@ -73,7 +70,7 @@ def _training_from(run: RunFiles, configs: Path) -> Command:
     layers = [name for name in own_layers(run, configs) if not name.startswith(("train", "pretrain_"))]
     files = list_argument([configs / name for name in ("train.json", "train_supervised.json", *layers)])
     start = ["--bundle_root", str(configs.parent), "--init_checkpoint", str(run.path / "model.pt")]
-    start += ["--encoder_weights", "none", *given(run, ("dataset_dir", "label_fraction", "seed", "split", "value_map"))]
+    start += ["--encoder_weights", "none", *_same_data(run)]
     start += given(run, ("image_size",)) + _network_options(run)
     return Command(
         "Train from these weights, on the same split and the same labels (for a semi-supervised training put its config"
@@ -93,8 +90,14 @@ def _training_of_encoder(run: RunFiles, configs: Path) -> Command:
     return Command(
         "Train LESSNet from this encoder, on the same split (put a data set with masks for a word in capitals):",
         f"{shlex.join(RUN)} --config_file {shlex.quote(str(configs / 'train.json'))} "
-        f"{shlex.join([*start, *data, *given(run, ('label_fraction', 'seed', 'split'))])}",
+        f"{shlex.join([*start, *data, *given(run, ('label_fraction',)), *same_split(run)])}",
     )
+
+
+def _same_data(run: RunFiles) -> list[str]:
+    """The run's frames, its labels, and their split."""
+    values = ("value_map", "classes") if run.config.get("value_map") else ()
+    return [*given(run, ("dataset_dir", "label_fraction", *values)), *same_split(run)]
 
 
 def _evaluation_layers(run: RunFiles, configs: Path) -> list[Path]:

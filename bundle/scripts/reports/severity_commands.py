@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from scripts.reports.command_line import RUN, Command, given, list_argument
+from scripts.reports.command_line import RUN, Command, given, list_argument, same_split
 from scripts.reports.run_files import RunFiles
 
 LAYERS = ("train.json", "severity.json")
-DATA = ("dataset_dir", "severity_table", "label_fraction", "seed", "split", "value_map", "grades", "image_size")
+DATA = ("dataset_dir", "severity_table", "label_fraction", "value_map", "grades", "image_size")
 BACKBONE = "mobilenetv2_100"  # of network_def's preset
 
 
@@ -21,7 +21,7 @@ def severity_commands(run: RunFiles, configs: Path) -> list[Command]:
     weights = ["--checkpoint", model, *network, *given(run, ("image_size",))]
     if not run.of_pretraining:
         place = ["--output_dir", str(run.path.parent), "--run_name", run.path.name]
-        again = [*root, "--checkpoint", model, *network, *given(run, DATA), *place]
+        again = [*root, "--checkpoint", model, *network, *given(run, DATA), *same_split(run), *place]
         return [
             _command(
                 "Grade every picture of a folder (put your own two folders for the words in capitals):",
@@ -34,14 +34,15 @@ def severity_commands(run: RunFiles, configs: Path) -> list[Command]:
         ]  # fmt: skip
     start = [*root, "--encoder_weights", model, *network]
     # With the same seed and split a set of masks is divided as it was here: the encoder has not seen its test frames.
-    segment = ["--dataset_dir", "DATASET_WITH_MASKS", "--encoder_weights", model, *given(run, ("seed", "split"))]
+    segment = ["--dataset_dir", "DATASET_WITH_MASKS", "--encoder_weights", model, *same_split(run)]
     backbone = run.config.get("backbone", BACKBONE)
     segment += ["--network_def::backbone", backbone] if backbone != BACKBONE else []
     commands = [
         _command(
             "Train to grade from this encoder, on the same split (name the grades, healthy first):",
             configs, ("train_severity.json",),
-            [*start, *given(run, tuple(name for name in DATA if name != "grades")), "--grades", "['healthy','mild']"],
+            [*start, *given(run, tuple(name for name in DATA if name != "grades")), *same_split(run),
+             "--grades", "['healthy','mild']"],
         ),
         Command(
             "Train a segmentation from this encoder, on a data set with masks (in the place of the word in capitals):",
