@@ -122,6 +122,17 @@ def test_a_doubtful_lesion_is_unknown_and_the_others_are_taken() -> None:
     assert found.expected_iou == pytest.approx(expected(400 * 0.9, 400, outside)), "of the pixels that are known"
 
 
+def test_lesions_beyond_those_that_are_asked_about_are_unknown() -> None:
+    """Of two lesions one is asked about: the other is no background, and a hand that corrects gets to see it."""
+    probability, prompts = student((LEFT, 0.9), (RIGHT, 0.7)), PromptBuilder(most=1)
+    found = PseudoLabelMiner(Given([LEFT], 0.9), prompts).mine(PICTURE, probability)
+    assert found.decision == PARTIAL and np.array_equal(found.mask, LEFT) and len(found.lesions) == 1
+    assert np.array_equal(found.unknown, box_mask((9, 21), (39, 51)))
+    assert np.array_equal(found.student, LEFT | RIGHT)
+    whole = PseudoLabelMiner(Given([LEFT], 0.9), prompts, MiningRules(partial=False)).mine(PICTURE, probability)
+    assert whole.decision == REJECTED
+
+
 def test_a_mask_is_never_unknown() -> None:
     over = box_mask((10, 30), (5, 45))  # reaches into the box of the other one
     rules = MiningRules(expected_iou=0.0)

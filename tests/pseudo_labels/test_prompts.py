@@ -92,6 +92,8 @@ def test_specks_are_no_lesions_and_the_surest_are_kept() -> None:
     probability[95, 95] = 0.99
     prompts = PromptBuilder(most=3, smallest_share=0.001)(probability)
     assert [round(float(probability[one].mean()), 2) for one in prompts.components] == [0.88, 0.84, 0.8]
+    assert [prompts.left[10 * k, 0] > 0 for k in range(8)] == [True] * 5 + [False] * 3 and prompts.left[95, 95] == 0
+    assert len(np.unique(prompts.left)) == 6
 
 
 @pytest.mark.parametrize("shape", [(1, 40), (40, 1), (1, 1), (7, 3)])

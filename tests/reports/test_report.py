@@ -235,6 +235,26 @@ def test_without_test_split_validation_is_shown_and_called_so(tmp_path: Path, ma
     assert shown("dice", metrics["validation"]["figures"]["dice"]["value"]) in page.text
 
 
+@pytest.mark.parametrize(("ships", "validated"), [("last", True), ("best", False), ("best", True)])
+@pytest.mark.parametrize("tested", [True, False])
+def test_what_validation_did_not_choose_is_not_called_chosen(
+    tmp_path: Path, make_run, ships: str, validated: bool, tested: bool
+) -> None:
+    run = make_run(tmp_path, images=4)
+    metrics, config = (json.loads((run / f"{name}.json").read_text()) for name in ("test_metrics", "config"))
+    for name in [*([] if validated else ["validation"]), *([] if tested else ["best", "last"])]:
+        del metrics[name]
+    (run / "test_metrics.json").write_text(json.dumps(metrics))
+    (run / "config.json").write_text(json.dumps(config | {"shipped_epoch": ships}))
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    chosen = ships == "best" and validated
+    assert ("best on validation" in text) == (chosen and tested)
+    assert ("Test, best" in text) == (chosen and tested)
+    assert ("They flatter" in text) == (chosen and not tested)
+    assert ("as asked for (shipped_epoch)" in text) == (ships == "last")
+    assert ("no validation split to choose by" in text) == (not validated and tested)
+
+
 def test_a_supervised_run_has_no_unlabelled_curves(tmp_path: Path, make_run) -> None:
     run = make_run(tmp_path, images=4)
     header, *rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]

@@ -110,3 +110,16 @@ def test_the_page_of_a_grading(tmp_path: Path) -> None:
     assert "Confusion matrix" in page and "Quadratic kappa" in page and "its grades need the eyes" in page
     assert "per_image.csv" not in page and "at original resolution" not in page
     assert (run / "figures" / "confusion.png").is_file()
+
+
+@pytest.mark.parametrize(("objective", "validated"), [("semise", True), ("semise", False), ("simclr", False)])
+def test_a_pretraining_says_whether_validation_was_seen(tmp_path: Path, objective: str, validated: bool) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    trainer = {"_target_": "scripts.engines.severity_trainer.SeverityTrainer"}
+    config = {"objective": objective, "train": {"trainer": trainer}, "finish": {"evaluation": "SeverityEvaluation"}}
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "metrics.csv").write_text(f"epoch,loss,val_spearman\n1,3.9,\n2,3,{0.5 if validated else ''}\n")
+    page = " ".join(write_report(run).read_text().split())
+    assert ("Pictures of validation were measured" in page) == validated
+    assert ("No picture of validation or test was seen" in page) != validated

@@ -115,11 +115,11 @@ def measure_checkpoint(
 ) -> dict[str, Any]:
     """{"temperature", "validation", "best"} of one checkpoint; parts without frames are left out, which is logged.
 
-    "temperature" is there where the evaluation has one.
+    "temperature" is there where the evaluation has one: None where none could be fitted.
     """
     epoch = load_into(network, checkpoint)
     calibrated = isinstance(evaluation(), HasTemperature)
-    result: dict[str, Any] = {"temperature": 1.0} if calibrated else {}
+    result: dict[str, Any] = {"temperature": None} if calibrated else {}
     if len(validation.dataset):
         checked = evaluate(network, validation, evaluation=evaluation(), **shared)
         if isinstance(checked, HasTemperature):
@@ -139,12 +139,12 @@ def measure_checkpoint(
     return result
 
 
-def _temperature(evaluation: HasTemperature) -> float:
+def _temperature(evaluation: HasTemperature) -> float | None:
     try:
         return float(evaluation.fit_temperature())
     except ValueError as error:
-        logger.warning("No temperature could be fitted on validation, 1 is used: %s", error)
-        return 1.0
+        logger.warning("No temperature could be fitted on validation: %s", error)
+        return None
 
 
 def _log_headline(result: dict[str, Any]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,7 +145,7 @@ class PseudoLabelMiner:
         if not (np.isfinite(probability).all() and 0 <= probability.min() and probability.max() <= 1):
             raise ValueError(f"{file}: probabilities outside of 0..1.")
         prompts = self.prompts(probability)
-        student = prompts.components.any(axis=0) if len(prompts) else np.zeros(probability.shape, bool)
+        student = prompts.components.any(axis=0) | (prompts.left > 0)
         if not len(prompts):
             return self._without_lesion(probability, student)
         if student.mean() > self.rules.largest_share:
@@ -202,12 +203,14 @@ class PseudoLabelMiner:
     ) -> MinedLabel:
         """A lesion without a mask is left out of what is taught: its pixels would be taught as background."""
         taken = np.array([bool(lesion.taken) for lesion in lesions])
-        if not taken.any() or not (taken.all() or self.rules.partial):
+        whole = taken.all() and not prompts.left.any()
+        if not taken.any() or not (whole or self.rules.partial):
             return MinedLabel(None, student, REJECTED, 0.0, lesions=tuple(lesions))
         by_segmenter = np.array([lesion.taken == "segmenter" for lesion in lesions])
         parts = np.where(by_segmenter[:, None, None], proposals.masks, prompts.components)[taken]
         mask = parts.any(axis=0)
-        unknown = self._unknown(prompts.components[~taken], mask)
+        others = (prompts.left == number for number in np.unique(prompts.left[prompts.left > 0]))
+        unknown = self._unknown(chain(prompts.components[~taken], others), mask)
         known = ~unknown
         expected = expected_iou(probability[known], mask[known])
         if mask.mean() > self.rules.largest_share:
@@ -218,13 +221,13 @@ class PseudoLabelMiner:
         predicted = np.array([lesion.predicted_iou for lesion in lesions])[taken]
         quality = min(expected, float(np.average(predicted, weights=sizes))) if sizes.any() else expected
         weight = 2 * quality / (1 + quality)
-        if not taken.all():
+        if not whole:
             return MinedLabel(mask, student, PARTIAL, weight, expected, tuple(lesions), unknown)
         decision = MINED if by_segmenter.all() else MIXED if by_segmenter.any() else STUDENT
         return MinedLabel(mask, student, decision, weight, expected, tuple(lesions))
 
-    def _unknown(self, components: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """The boxes of components (P, H, W), as they are prompted, without what the mask (H, W) holds."""
+    def _unknown(self, components: Iterable[NDArray[np.bool_]], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The boxes of components (H, W), as they are prompted, without what the mask (H, W) holds."""
         unknown = np.zeros_like(mask)
         for component in components:
             x0, y0, x1, y1 = self.prompts.box_of(component)

@@ -20,6 +20,7 @@ class Prompts:
 
     Attributes:
         components: (P, H, W) bool, the student's own masks.
+        left: (H, W) int, a number for each lesion that is not asked about, since there are more than ``most``; else 0.
         boxes: (P, 4). points: (P, N, 2). labels: (P, N). mask_logits: (P, H, W).
     """
 
@@ -28,6 +29,7 @@ class Prompts:
     points: NDArray[np.float32] | None
     labels: NDArray[np.int64] | None
     mask_logits: NDArray[np.float32] | None
+    left: NDArray[np.integer]
 
     def __len__(self) -> int:
         return len(self.components)
@@ -39,7 +41,7 @@ class PromptBuilder:
     Args:
         threshold: lesion is where the probability is above it.
         smallest_share: components below this share of the picture's pixels are no lesions.
-        most: components kept, those of the highest mean probability.
+        most: components that are asked about, those of the highest mean probability.
         box: ask by the component's bounding box, each side moved out by ``margin`` of its length.
         points: ask by the pixel that is farthest from the component's border, which lies inside whatever its shape.
         negatives: beside the points, those of the other components and one beyond each side of the box.
@@ -74,7 +76,7 @@ class PromptBuilder:
 
     def __call__(self, probability: NDArray[np.floating]) -> Prompts:
         """Lesion probability (H, W), 0..1 -> prompts of its components, the most probable first."""
-        components = self.components(probability)
+        components, left = self._components(probability)
         boxes = np.array([self.box_of(one) for one in components], np.float32).reshape(-1, 4)
         points, labels = self._points(components, boxes) if self.points else (None, None)
         return Prompts(
@@ -83,17 +85,19 @@ class PromptBuilder:
             points,
             labels,
             self._logits(probability, components) if self.mask else None,
+            left,
         )
 
-    def components(self, probability: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Masks (P, H, W) of the lesions, P may be 0."""
+    def _components(self, probability: NDArray[np.floating]) -> tuple[NDArray[np.bool_], NDArray[np.integer]]:
+        """Masks (P, H, W) of the lesions that are asked about, P may be 0, and (H, W) the numbers of the others."""
         marked, count = ndimage.label(probability > self.threshold, EIGHT_NEIGHBOURS)
         numbers = np.arange(1, count + 1)
         sizes = ndimage.sum_labels(marked > 0, marked, numbers)
         numbers = numbers[sizes >= self.smallest_share * marked.size]
         means = ndimage.mean(probability, marked, numbers) if len(numbers) else []
-        best = numbers[np.argsort(-np.asarray(means), kind="stable")[: self.most]]
-        return marked[None] == best[:, None, None]
+        numbers = numbers[np.argsort(-np.asarray(means), kind="stable")]
+        left = np.where(np.isin(marked, numbers[self.most :]), marked, 0)
+        return marked[None] == numbers[: self.most, None, None], left
 
     def box_of(self, component: NDArray[np.bool_]) -> tuple[float, float, float, float]:
         """x0, y0, x1, y1 in pixels: the bounding box of a component (H, W) with the margin, inside of the picture."""

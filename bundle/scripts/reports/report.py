@@ -27,6 +27,7 @@ OF_SEVERITY = ("kappa", "macro_f1", "macro_recall", "maee", "spearman")
 OWN_UNIT = ("false_positive_frames", *OF_SEVERITY)  # said on the card in place of what it is a mean of
 HEADLINE = ("dice", "iou", "recall", "precision", "false_positive_frames")
 COLUMNS = {"best": "Test, best", "last": "Test, last", "validation": "Validation, best"}  # checkpoint
+UNCHOSEN = {"best": "Test", "last": "Test, last", "validation": "Validation"}  # where validation chose none
 SECTIONS = ("training", "unlabeled", "validation", "test")
 FEW_GROUPS = 10  # a bootstrap over fewer groups covers less often than it says
 
@@ -56,6 +57,9 @@ def write_report(run_dir: str | Path) -> Path:
         cards=cards(run),
         table=figure_table(run),
         columns=_columns(run),
+        checkpoint=_checkpoint(run),
+        validated=any(name.startswith("val_") and value == value for row in run.epochs for name, value in row.items()),
+        chosen=_was_chosen(run),
         subgroups=subgroup_table(run),
         measured=len({row["file"] for row in run.images or run.structures or run.graded}),
         groups=len({row.get("group") for row in run.images or run.structures or run.graded}),
@@ -114,6 +118,24 @@ def shared_groups(run: RunFiles) -> list[str]:
     return sorted(group for group, found in sides.items() if len(found) > 1)
 
 
+def _was_chosen(run: RunFiles) -> bool:
+    """Whether the network is that of the epoch that was best on validation."""
+    return run.config.get("shipped_epoch") != "last" and bool(run.figures("validation"))
+
+
+def _checkpoint(run: RunFiles) -> str:
+    """What the network that was measured is, as the beginning of a sentence."""
+    if _was_chosen(run):
+        return "The checkpoint that was best on validation"
+    if run.figures("validation"):
+        return "The network of the last epoch, as asked for (shipped_epoch)"
+    return "The network of the last epoch, since there is no validation split to choose by"
+
+
+def _titles(run: RunFiles) -> dict[str, str]:
+    return COLUMNS if _was_chosen(run) else UNCHOSEN
+
+
 def cards(run: RunFiles) -> list[dict[str, Any]]:
     """The headline figures of the best checkpoint on the test split, or on validation where there is no test."""
     figures = run.figures("best") or run.figures("validation")
@@ -141,7 +163,7 @@ def cards(run: RunFiles) -> list[dict[str, Any]]:
 
 def figure_table(run: RunFiles) -> list[dict[str, Any]]:
     """One row a figure: title, unit, definition, and a cell for each measured checkpoint."""
-    measured = {column: run.figures(column) for column in _columns(run)}
+    measured, titles = {column: run.figures(column) for column in _columns(run)}, _titles(run)
     names = dict.fromkeys(name for figures in measured.values() for name in figures)
     rows = []
     for name in names:
@@ -150,7 +172,7 @@ def figure_table(run: RunFiles) -> list[dict[str, Any]]:
         for column, figures in measured.items():
             figure = figures.get(name, {})
             frames = figure.get("unit", "") if name == "false_positive_frames" else ""
-            cells.append((COLUMNS[column], shown(name, figure.get("value")), shown_interval(name, figure), frames))
+            cells.append((titles[column], shown(name, figure.get("value")), shown_interval(name, figure), frames))
         rows.append(
             {
                 "title": title(name),
@@ -204,7 +226,7 @@ def _headline(figures: dict[str, Any], run: RunFiles) -> list[str]:
 def _columns(run: RunFiles) -> dict[str, tuple[str, str]]:
     """The measured checkpoints: column title and epoch."""
     result = {}
-    for column, heading in COLUMNS.items():
+    for column, heading in _titles(run).items():
         if run.figures(column):
             epoch = run.test_metrics[column].get("epoch")
             result[column] = (heading, "" if epoch is None else f"epoch {epoch}")
