@@ -54,6 +54,13 @@ def test_order_of_items_does_not_matter() -> None:
     assert label_subset(items, 0.4, 1, strata) == label_subset(shuffled, 0.4, 1, shuffled_strata)
 
 
+@pytest.mark.parametrize("divide", [split_by_group, split_by_name])
+def test_groups_whose_name_is_no_utf_8(divide) -> None:
+    names = [b"m\xfc%d.png" % number for number in range(20)]
+    items = [{"file": name, "group": name} for name in (raw.decode("utf-8", "surrogateescape") for raw in names)]
+    assert sum(counts(divide(items, (0.5, 0.25, 0.25), 0))) == 20
+
+
 def test_seed_matters() -> None:
     items = make_items([1] * 50)
     assert split_by_group(items, seed=0) != split_by_group(items, seed=1)

@@ -36,6 +36,18 @@ def test_the_writer_suits_the_evaluation(tmp_path: Path) -> None:
     assert isinstance(predictions_for(VolumeEvaluation(CLASSES), tmp_path, {}), ClassMaps)
 
 
+def test_names_do_not_depend_on_who_comes_first(tmp_path: Path) -> None:
+    """Two processes share these frames: neither may write over the other's mask."""
+    files, mask = ["a/x.jpg", "a/x.png", "b.png"], np.ones((2, 3), np.uint8)
+    for number, file in enumerate(reversed(files)):
+        LesionMasks(tmp_path / "lesions", files).add(file, mask)
+        ClassMaps(tmp_path / "classes", dict.fromkeys([*files, "v.nii.gz#0"], str(tmp_path))).add(file, mask + number)
+    for folder in ("lesions", "classes"):
+        found = {path.relative_to(tmp_path / folder).as_posix() for path in (tmp_path / folder).rglob("*.png")}
+        assert found == {"a/x_jpg.png", "a/x_png.png", "b.png"}
+    assert np.asarray(Image.open(tmp_path / "classes/a/x_jpg.png")).max() == 3
+
+
 def test_slices_in_any_order(sources: dict[str, str], tmp_path: Path) -> None:
     maps = ClassMaps(tmp_path / "out", sources)
     truth = [draw_volume(number, **SMALL)[1] for number in range(2)]

@@ -26,3 +26,8 @@ def test_leftovers_of_a_killed_process(tmp_path: Path) -> None:
     (tmp_path / ".hidden").write_text("somebody's")
     remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "metrics.csv"]
+
+
+def test_a_text_may_name_a_file_whose_name_is_no_utf_8(tmp_path: Path) -> None:
+    write_text(tmp_path / "page.html", b"m\xfcller".decode("utf-8", "surrogateescape"))
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == r"m\udcfcller"

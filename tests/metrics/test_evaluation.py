@@ -232,3 +232,11 @@ def test_bad_settings_are_refused(settings: dict[str, float]) -> None:
 def test_no_image_is_refused() -> None:
     with pytest.raises(ValueError, match="holds no image"):
         LesionEvaluation().figures()
+
+
+def test_a_name_that_is_no_utf_8_does_not_end_an_evaluation(tmp_path: Path) -> None:
+    name = b"m\xfcller.png".decode("utf-8", "surrogateescape")  # as Linux hands it over
+    evaluation, truth = LesionEvaluation(), np.indices((80, 80)).sum(axis=0) > 80
+    evaluation.add(name, "p", truth * 0.9, truth)
+    assert evaluation.figures(1.5)["dice"]["value"] == pytest.approx(1.0)
+    assert "m\\udcfcller.png" in evaluation.write_csv(tmp_path / "per_image.csv").read_text(encoding="utf-8")

@@ -151,3 +151,10 @@ def test_bad_input() -> None:
             evaluation.add("b.png", "b", one_hot(0), severity)
     with pytest.raises(ValueError, match="expected at least two names"):
         SeverityEvaluation(["healthy"])
+
+
+def test_five_right_pictures_are_not_certain() -> None:
+    accuracy = collected([0, 1, 2, 0, 1], [0, 1, 2, 0, 1]).figures()["accuracy"]
+    assert accuracy["value"] == accuracy["high"] == 1.0 and accuracy["low"] == pytest.approx(0.025 ** (1 / 5))
+    wrong = collected([0, 1], [1, 0]).figures()["accuracy"]
+    assert wrong["value"] == wrong["low"] == 0.0 and wrong["high"] == pytest.approx(1 - 0.025 ** (1 / 2))

@@ -163,3 +163,14 @@ def test_titles() -> None:
     assert [title(name) for name in ("dice", "dice_pooled", "dice_left atrium")] == [
         "Dice", "Dice, pooled", "Dice, left atrium",
     ]  # fmt: skip
+
+
+def test_three_right_volumes_are_not_certain() -> None:
+    """Every draw of groups has 1 as well; the exact interval of three says what three can say."""
+    evaluation = VolumeEvaluation(CLASSES)
+    for number in range(3):
+        evaluation.add(f"v{number}.nii#0", f"p{number}", np.array([[1, 0]]), np.array([[1, 0]]))
+    figures = evaluation.figures()
+    for name in ("dice", "iou", "dice_head", "dice_tail"):  # the tail is nowhere, and nowhere predicted
+        assert (figures[name]["value"], figures[name]["high"]) == (1.0, 1.0), name
+        assert figures[name]["low"] == pytest.approx(0.025 ** (1 / 3)), name

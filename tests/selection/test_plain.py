@@ -48,3 +48,7 @@ def test_more_than_there_are_and_mistakes(choose) -> None:
         choose(FRAMES, -1)
     with pytest.raises(ValueError, match=r"003.png is twice"):
         choose([*FRAMES, FRAMES[3]], 2)
+
+
+def test_a_name_that_is_no_utf_8_is_drawn_like_any_other() -> None:
+    assert 0 < uniform(0, b"m\xfcller.png".decode("utf-8", "surrogateescape")) < 1

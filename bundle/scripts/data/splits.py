@@ -159,7 +159,7 @@ def _seeded(names: dict[str, Any], purpose: str, seed: int) -> list[str]:
 
 
 def _digest(purpose: str, seed: int, name: str) -> bytes:
-    return hashlib.sha256(f"{purpose}:{seed}:{name}".encode()).digest()
+    return hashlib.sha256(f"{purpose}:{seed}:{name}".encode("utf-8", "surrogateescape")).digest()
 
 
 def _fill_empty(chosen: dict[str, int], members: dict[str, list[Item]], parts: Sequence[int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,15 +44,19 @@ def predictions_for(evaluation: object, folder: Path, sources: Mapping[str, str]
     """
     if isinstance(evaluation, SeverityEvaluation):
         return None
-    return ClassMaps(folder, sources) if isinstance(evaluation, VolumeEvaluation) else LesionMasks(folder)
+    return ClassMaps(folder, sources) if isinstance(evaluation, VolumeEvaluation) else LesionMasks(folder, sources)
 
 
 class LesionMasks:
-    """Lesion probability (H, W) -> PNG, 255 where it is above 0.5, else 0."""
+    """Lesion probability (H, W) -> PNG, 255 where it is above 0.5, else 0.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        files: all that will come, in whichever process: a name does not depend on who comes first.
+    """
+
+    def __init__(self, folder: Path, files: Iterable[str]) -> None:
         self.folder = folder
-        self.namer = OutputNamer()
+        self.namer = OutputNamer(files)
 
     def add(self, file: str, predicted: NDArray[np.floating]) -> None:
         """Write one mask."""
@@ -72,7 +76,7 @@ class ClassMaps:
     def __init__(self, folder: Path, sources: Mapping[str, str]) -> None:
         self.folder = folder
         self.sources = dict(sources)
-        self.namer = OutputNamer()
+        self.namer = OutputNamer(file for file in self.sources if not is_volume(split_address(file)[0]))
         addresses = {file: split_address(file)[0] for file in self.sources}
         self._volumes = {path.as_posix(): split_address(self.sources[file])[0] for file, path in addresses.items()}
         self._names = class_volume_names(name for name in self._volumes if is_volume(name))

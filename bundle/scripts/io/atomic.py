@@ -31,9 +31,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all."""
+    r"""Write a text file in UTF-8, whole or not at all; other bytes of file names as \udcff."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def remove_leftovers(folder: str | Path) -> None:

@@ -46,7 +46,8 @@ def sample_band(
     """
     index = np.flatnonzero(lesion_band(probability > 0.5, truth))
     if len(index) > limit:
-        index = np.random.default_rng(zlib.crc32(file.encode())).choice(index, limit, replace=False)
+        seed = zlib.crc32(file.encode("utf-8", "surrogateescape"))
+        index = np.random.default_rng(seed).choice(index, limit, replace=False)
     return probability.reshape(-1)[index].astype(np.float32), truth.reshape(-1)[index]
 
 

@@ -82,7 +82,11 @@ _EMPTY_STRUCTURE = " A structure that is neither there nor predicted counts 1, o
 _OF_SEVERITY = {
     "macro_f1": ("F1 of each grade that is there or predicted, mean over grades: rare ones count as much.", "0..1"),
     "macro_recall": ("Share of the pictures of a grade that is given it, mean over the grades that are there.", "0..1"),
-    "accuracy": ("Share of the pictures that are given their grade.", "0..1"),
+    "accuracy": (
+        "Share of the pictures that are given their grade. Where none or each is, the interval is the exact binomial"
+        " one of as many groups.",
+        "0..1",
+    ),
     "maee": (
         "Mean of exp |true - predicted grade|: 1 = no error, a grade too far costs 2.7, two cost 7.4.",
         "1 or more",

@@ -174,7 +174,7 @@ class LesionEvaluation:
         writer.writeheader()
         for row in self.rows:
             writer.writerow({key: f"{cell:.6f}" if isinstance(cell, float) else cell for key, cell in row.items()})
-        write_bytes(path, text.getvalue().encode("utf-8"))
+        write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))
         return Path(path)
 
     def _bins(self, temperature: float) -> np.ndarray:

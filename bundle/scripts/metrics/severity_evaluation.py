@@ -13,7 +13,7 @@ from torch import distributed
 from scripts.io.table import Table
 from scripts.metrics.definitions import severity_definition
 from scripts.metrics.evaluation import Figure
-from scripts.metrics.intervals import draw_weights, percentile_interval, with_interval
+from scripts.metrics.intervals import draw_weights, percentile_interval, share_with_interval, with_interval
 
 
 class SeverityEvaluation:
@@ -94,6 +94,8 @@ class SeverityEvaluation:
         if self.grades is not None:
             pairs = self._pairs()
             results = {name: with_interval(groups, pairs, of, weights) for name, of in OF_CONFUSION.items()}
+            right = np.stack([np.trace(pairs, axis1=1, axis2=2), np.ones(len(pairs))], axis=1)
+            results["accuracy"] = share_with_interval(groups, right, weights)
         results["spearman"] = _spearman_with_interval(groups, severities, scores, weights)
         return {
             name: {

@@ -116,7 +116,7 @@ class Timeline:
                     self.errors.get(frame, ""),
                 ]
             )
-        write_bytes(path, text.getvalue().encode("utf-8"))
+        write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))
 
     @classmethod
     def read(cls, path: str | Path) -> Timeline:

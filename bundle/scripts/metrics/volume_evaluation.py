@@ -15,7 +15,7 @@ from scripts.io.table import Table
 from scripts.metrics.confusion import overlap_figures
 from scripts.metrics.definitions import volume_definition
 from scripts.metrics.evaluation import Figure
-from scripts.metrics.intervals import draw_weights, mean_of_sums, with_interval
+from scripts.metrics.intervals import draw_weights, share_with_interval, with_interval
 
 COLUMNS = (
     *("file", "group", "slices", "class", "dice", "iou", "tp", "fp", "fn"),
@@ -135,7 +135,7 @@ class VolumeEvaluation:
         ones = np.ones(len(groups))
 
         def mean(values: np.ndarray) -> tuple[float, Any]:
-            return with_interval(groups, np.stack([values, ones], axis=1), mean_of_sums, weights)
+            return share_with_interval(groups, np.stack([values, ones], axis=1), weights)
 
         results = {name: mean(overlap[name].mean(axis=1)) for name in ("dice", "iou")}
         for place, name in enumerate(self.classes[1:]):

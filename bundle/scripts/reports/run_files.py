@@ -101,7 +101,7 @@ class RunFiles:
         """Absolute path of the predicted class indices of each test volume or picture, as the evaluation names them."""
         files = list(dict.fromkeys(row["file"] for row in self.structures))
         volumes = class_volume_names(file for file in files if is_volume(file))
-        name = OutputNamer()
+        name = OutputNamer(file for file in files if file not in volumes)
         return {file: self.path / "predictions" / (volumes.get(file) or name(file)) for file in files}
 
 

@@ -24,5 +24,5 @@ def choose_random(candidates: Sequence[Candidate], count: int, *, seed: int = 0)
 
 def uniform(seed: int, name: str) -> float:
     """A number above 0 and below 1 that belongs to seed and name, whatever else is drawn."""
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogateescape")).digest()
     return (int.from_bytes(digest[:6], "big") + 0.5) / 2**48
