@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,22 @@ def test_unwritable_output_ends_the_run(tmp_path: Path, frames: list[dict[str, A
     (out / "masks" / "x.png").mkdir(parents=True)
     with pytest.raises(OutputError, match=r"masks/x\.png"):
         output_engine(results_writer(out), [[item]])
+
+
+def test_masks_of_a_data_set_are_not_written_over(tmp_path: Path, frames: list[dict[str, Any]]) -> None:
+    """--dataset_dir polyps/images --output_dir polyps."""
+    item = {"file": "x.png", "path": frames[0]["path"], "pred": torch.zeros(20, 30)}
+    for name in ("images", "masks"):
+        (tmp_path / "polyps" / name).mkdir(parents=True)
+    drawn = tmp_path / "polyps/masks/x.png"
+    drawn.write_bytes(b"drawn by hand")
+    with pytest.raises(OutputError, match="holds images/ and masks/, a data set.*another output_dir"):
+        output_engine(results_writer(tmp_path / "polyps"), [[item]])
+    assert drawn.read_bytes() == b"drawn by hand"
+    shutil.rmtree(drawn.parent)
+    for _ in range(2):  # predicted the first time, and so the second
+        output_engine(results_writer(tmp_path / "polyps"), [[item]])
+    assert np.asarray(Image.open(drawn)).shape == (20, 30)
 
 
 def test_the_same_stem_twice(tmp_path: Path, frames: list[dict[str, Any]]) -> None:

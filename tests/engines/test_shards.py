@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from ignite.engine import Engine
 
-from scripts.engines.shards import ShardError, merge_shards, shard_dir
+from scripts.engines.shards import ShardError, ShardRecord, merge_shards, shard_dir
+from scripts.io.writers import OutputError
 
 
 def part(out: Path, number: int, count: int, results: list[str], failures: list[str] = (), settings: str = "a") -> Path:  # type: ignore[assignment]
@@ -90,6 +92,33 @@ def test_a_merge_that_was_stopped_at_its_end_is_finished(tmp_path: Path) -> None
     part(tmp_path, 0, 1, ["b.png,1"])
     merge_shards(tmp_path)
     assert not left.parent.exists() and "b.png" in (tmp_path / "results.csv").read_text()
+
+
+def test_parts_of_two_networks_are_refused(tmp_path: Path) -> None:
+    for number in range(2):
+        path = part(tmp_path, number, 2, [f"{number}.png,1"]) / "shard.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"weights_sha256": f"of {number}"}))
+    with pytest.raises(ShardError, match="0001_of_0002 in .*: another network than the first's; run these again"):
+        merge_shards(tmp_path)
+
+
+def test_a_shard_begins_with_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of it may be another shard's now, and their old masks would win in the merge."""
+    monkeypatch.setattr("scripts.engines.shards.running_config", dict)
+    folder = part(tmp_path, 0, 2, ["a.png,1"])
+    engine = Engine(lambda engine, batch: None)
+    ShardRecord(folder, 0, 2, 1, ["a.png"], "of these weights").attach(engine)
+    engine.run([0])
+    assert [path.name for path in folder.iterdir()] == ["shard.json"]
+    assert json.loads((folder / "shard.json").read_text())["weights_sha256"] == "of these weights"
+
+
+def test_nothing_is_merged_into_a_data_set(tmp_path: Path) -> None:
+    part(tmp_path, 0, 1, ["a.png,1"])
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(OutputError, match="holds images/ and masks/, a data set"):
+        merge_shards(tmp_path)
 
 
 def test_parts_that_saw_other_files_are_refused(tmp_path: Path) -> None:

@@ -45,6 +45,22 @@ def test_nothing_of_the_patient_is_left(tmp_path: Path, source: Path) -> None:
     assert not [element for element in new.iterall() if element.tag.is_private or element.tag.group == 0x6000]
 
 
+def test_uids_links_and_free_text_that_the_table_does_not_know(tmp_path: Path) -> None:
+    source = telling_source()
+    source.SOPInstanceUIDOfConcatenationSource = "1.2.3.99"
+    source.RetrieveURL = "https://pacs.example.org/rs/studies/1.2.3"
+    source.TrackingID = "Müller, left"
+    source.CodingSchemeUID = "1.2.3.4.5"
+    extraction = pydicom.Dataset()
+    extraction.MultiFrameSourceSOPInstanceUID = source.SOPInstanceUID
+    source.FrameExtractionSequence = [extraction]
+    deidentify_file(saved(tmp_path / "in.dcm", source), tmp_path / "out.dcm")
+    new = dcmread(tmp_path / "out.dcm")
+    assert new.SOPInstanceUIDOfConcatenationSource.startswith("2.25.") and "RetrieveURL" not in new
+    assert new.FrameExtractionSequence[0].MultiFrameSourceSOPInstanceUID == new.SOPInstanceUID
+    assert not new.TrackingID and new.SOPClassUID == source.SOPClassUID and new.CodingSchemeUID == "1.2.3.4.5"
+
+
 def test_it_says_what_was_done_and_no_more(tmp_path: Path, source: Path, caplog: pytest.LogCaptureFixture) -> None:
     done = deidentify_file(source, tmp_path / "out.dcm")
     new = dcmread(tmp_path / "out.dcm")

@@ -21,6 +21,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     RLELossless,
     VideoEndoscopicImageStorage,
 )
@@ -159,3 +160,43 @@ def test_real_gastroscopy_frame(tmp_path: Path, shared_dir: Path) -> None:
     data = (tmp_path / "out.dcm").read_bytes()
     for keyword in ("PatientID", "StudyInstanceUID", "SOPInstanceUID", "StudyDate", "StudyID", "StudyDescription"):
         assert str(before[keyword].value).encode() not in data, keyword
+
+
+def test_what_a_camera_wrote_into_a_jpeg_goes_and_pixels_stay(tmp_path: Path) -> None:
+    random = np.random.default_rng(0).integers(0, 255, (2, 16, 24, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x9003], exif[0x013B] = "2024:05:06 10:00:00", "Oberarzt Otto"  # when, and by whom
+    frames = []
+    for frame in random:
+        stream = io.BytesIO()
+        Image.fromarray(frame).save(stream, "JPEG", quality=90, exif=exif, comment=b"PRIVAT Klinikum")
+        frames.append(stream.getvalue() + b"\0" * (len(stream.getvalue()) % 2))
+    source = telling_source(random)
+    source.PhotometricInterpretation, source.NumberOfFrames = "YBR_FULL_422", 2
+    source.PixelData = encapsulate(frames)
+    source["PixelData"].is_undefined_length = True
+    source.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    path = saved(tmp_path / "camera.dcm", source)
+    assert {"Oberarzt", "Klinikum", "PRIVAT"} <= set(told(path))
+    deidentify_file(path, tmp_path / "out.dcm")
+    assert told(tmp_path / "out.dcm") == [] and b"2024:05:06" not in (tmp_path / "out.dcm").read_bytes()
+    with DicomFile(path) as old, DicomFile(tmp_path / "out.dcm") as new:
+        for index in range(2):
+            np.testing.assert_array_equal(old.frame(index), new.frame(index))
+    damaged = telling_source(random)
+    damaged.update(source)
+    damaged.file_meta = source.file_meta
+    damaged.PixelData = encapsulate([frames[0][:200], frames[1]])
+    damaged["PixelData"].is_undefined_length = True
+    with pytest.raises(MediaError, match="nobody can tell what it holds beside its pixels"):
+        deidentify_file(saved(tmp_path / "damaged.dcm", damaged), tmp_path / "none.dcm")
+    assert not (tmp_path / "none.dcm").exists()
+
+
+def test_a_negative_is_shown_as_what_it_became(tmp_path: Path) -> None:
+    inverted = telling_source(np.zeros((1, 4, 6), np.uint8))
+    inverted.PhotometricInterpretation, inverted.PresentationLUTShape = "MONOCHROME1", "INVERSE"
+    inverted.WindowCenter, inverted.WindowWidth = 60, 30
+    deidentify_file(saved(tmp_path / "a.dcm", inverted), tmp_path / "b.dcm", blackout=[(1, 1, 2, 2)])
+    new = dcmread(tmp_path / "b.dcm")
+    assert not [name for name in ("PresentationLUTShape", "WindowCenter", "WindowWidth") if name in new]

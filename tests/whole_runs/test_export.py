@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from monai.networks.nets import UNet
 from PIL import Image
 
 from scripts.data.fingerprints import file_sha256
@@ -21,10 +22,10 @@ from scripts.engines.export import (
     fold_temperature,
     probabilities,
 )
-from scripts.engines.export_record import COLUMNS, PARITY_FILE, check_export
+from scripts.engines.export_record import COLUMNS, PARITY_FILE, check_export, kept_rows
 from scripts.io.table import Table
 from scripts.networks import CheckpointError, LESSNet
-from scripts.networks.backends import SUFFIXES, ExportedNetwork, backend_file, open_backend
+from scripts.networks.backends import SUFFIXES, ExportedNetwork, backend_file, open_backend, weights_in
 
 BACKENDS = ("torchscript", "onnx", "openvino", "openvino_int8")
 
@@ -76,6 +77,34 @@ def test_an_export_of_older_weights_is_not_used(tmp_path: Path, caplog: pytest.L
         check_export(export, checkpoint)
 
 
+def test_an_export_that_the_table_does_not_tell_of_is_not_used(tmp_path: Path) -> None:
+    """Of OpenVINO the .xml is the network's shape: two trainings have the same one."""
+    checkpoint, export = tmp_path / "model.pt", tmp_path / "model_openvino.xml"
+    checkpoint.write_bytes(b"weights")
+    export.write_text("the shape")
+    export.with_suffix(".bin").write_bytes(b"weights of A")
+    assert weights_in(export) == export.with_suffix(".bin") and weights_in(checkpoint) == checkpoint
+    row = {"file": export.name, "temperature": 1, "checkpoint_sha256": file_sha256(str(checkpoint))}
+    table = Table(COLUMNS)
+    table.add(**dict.fromkeys(COLUMNS, "") | row | {"sha256": file_sha256(str(weights_in(export)))})
+    table.write(tmp_path / PARITY_FILE)
+    check_export(export, checkpoint)
+    export.with_suffix(".bin").write_bytes(b"weights of B, another length")
+    with pytest.raises(CheckpointError, match=r"model_openvino.xml is not the export that parity.csv tells of"):
+        check_export(export, checkpoint)
+
+
+def test_rows_of_formats_that_are_not_made_anew_stay(tmp_path: Path) -> None:
+    table = Table(COLUMNS)
+    for kind in ("onnx", "torchscript", "openvino"):
+        table.add(**dict.fromkeys(COLUMNS, "") | {"format": kind, "file": f"model.{kind}"})
+    table.write(tmp_path / PARITY_FILE)
+    assert kept_rows(tmp_path / "nowhere", ["onnx"]) == [] and kept_rows(tmp_path, ["onnx"]) == [], "no file is there"
+    for kind in ("onnx", "openvino"):
+        (tmp_path / f"model.{kind}").touch()
+    assert [row["format"] for row in kept_rows(tmp_path, ["onnx"])] == ["openvino"]
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_inference_gives_the_same_masks(
     backend: str, exported: Path, run_config: Any, frames_dir: Path, tmp_path: Path
@@ -122,6 +151,20 @@ def test_a_temperature_is_folded_into_the_head() -> None:
         fold_temperature(network, 0)
 
 
+@torch.no_grad()
+def test_a_temperature_is_folded_into_one_convolution_alone() -> None:
+    """Before a norm a division is undone, and beside an identity it is half of one: masks would be others."""
+    image = torch.rand(1, 3, 32, 32)
+    for units, name in ((0, "plain"), (1, "residual")):
+        network = UNet(2, 3, 2, channels=(8, 12), strides=(2,), num_res_units=units).eval()
+        if name == "plain":
+            torch.testing.assert_close(fold_temperature(network, 1.7)(image), network(image) / 1.7)
+            continue
+        assert fold_temperature(network, 1.0)(image).equal(network(image))
+        with pytest.raises(TypeError, match="more than one convolution.*--temperature 1"):
+            fold_temperature(network, 1.7)
+
+
 def test_parity_by_hand() -> None:
     first = torch.tensor([[[0.9, 0.8, 0.2, 0.1]], [[0.1, 0.1, 0.1, 0.1]]])
     second = torch.tensor([[[0.9, 0.4, 0.2, 0.1]], [[0.1, 0.2, 0.1, 0.1]]])
@@ -152,9 +195,12 @@ def test_an_export_with_other_masks_is_not_kept(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = Drifting(encoder_weights="none").eval()
     frames = [{"image": torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8), "error": ["", ""]}]
+    (tmp_path / "model.ts").write_bytes(b"of an earlier export, which must not pass for this one")
     with pytest.raises(ExportError, match=r"not kept: torchscript: mean Dice .* expected 0.999"):
         export_network(network, frames, tmp_path, formats=["torchscript"])
     assert [path.name for path in tmp_path.iterdir()] == ["parity.csv"]
+    (row,) = rows_of(tmp_path / "parity.csv")
+    assert row["format"] == "torchscript" and row["sha256"] == row["checkpoint_sha256"] == ""
     by_network = probabilities(network, [torch.rand(1, 3, 64, 64)], "original")
     assert Parity.of(by_network, by_network, 0.5) == Parity(1, 1.0, 1.0, 0.0)
 

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from scripts.engines.frame_loop import end_with, over_frames
+from scripts.engines.frame_results import refuse_data_set
 from scripts.engines.predictions import ClassMaps
 from scripts.io.writers import ensure_writable
 
@@ -41,6 +42,7 @@ def write_class_masks(
     Raises:
         SystemExit: exit code 3 when files could not be read.
     """
+    refuse_data_set(Path(output_dir))
     output_dir = ensure_writable(output_dir)
     masks = ClassMaps(output_dir / "masks", {item["file"]: item["image"] for item in dataloader.dataset.data})
     failures = over_frames(

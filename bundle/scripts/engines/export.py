@@ -17,12 +17,12 @@ from tqdm import tqdm
 
 from scripts.data.fingerprints import file_sha256
 from scripts.engines.export_formats import FormatWriter, require_packages
-from scripts.engines.export_record import COLUMNS, PARITY_FILE
+from scripts.engines.export_record import COLUMNS, PARITY_FILE, kept_rows
 from scripts.engines.frame_quality import pairwise_agreement
 from scripts.io.atomic import PARTIAL
 from scripts.io.table import Table
 from scripts.io.writers import ensure_writable
-from scripts.networks.backends import FORMATS, MULTIPLE, SUFFIXES, open_backend
+from scripts.networks.backends import FORMATS, MULTIPLE, SUFFIXES, open_backend, weights_in
 from scripts.networks.taps import segmentation_head
 from scripts.transforms.resizing import lesion_probability
 
@@ -68,7 +68,9 @@ def export_network(
     calibration_frames: int = 200,
     checkpoint: str | Path = "",
 ) -> Path:
-    """Write the exports and ``parity.csv``; an export that does not give the same masks is not kept.
+    """Write the exports and ``parity.csv``; an export that does not give the same masks is not kept, nor an older one.
+
+    Rows of formats that were exported before stay in the table.
 
     Args:
         network: with its weights, in eval mode, on the CPU.
@@ -118,13 +120,18 @@ def export_network(
             made.parent.mkdir()
             writer.write(kind, made)
             parity = Parity.of(original, probabilities(open_backend(made, kind), parts, kind), threshold)
-            _note(table, kind, made, parity, made_of)
             least = LEAST_DICE.get(kind, 0.999)
             if parity.dice < least:
                 bad.append(f"{kind}: mean Dice {parity.dice:.4f} with the original, expected {least} or more")
+                _note(table, kind, made, parity, {**made_of, "checkpoint_sha256": "", "sha256": ""})
+                for part in made.parent.iterdir():  # of an earlier export: its weights would pass for these
+                    (folder / part.name).unlink(missing_ok=True)
                 continue
+            _note(table, kind, made, parity, {**made_of, "sha256": file_sha256(str(weights_in(made)))})
             for part in sorted(made.parent.iterdir()):  # .bin before the .xml that needs it
                 os.replace(part, folder / part.name)
+    for row in kept_rows(folder, formats):
+        table.add(**row)
     table.write(folder / PARITY_FILE)
     if bad:
         raise ExportError(f"not kept: {'; '.join(bad)}. Their rows are in {folder / PARITY_FILE}.")
@@ -157,7 +164,6 @@ def _note(table: Table, kind: str, file: Path, parity: Parity, made_of: Mapping[
         dice=parity.dice,
         lowest_dice=parity.lowest_dice,
         probability_difference=parity.probability_difference,
-        sha256=file_sha256(str(file)),
         **made_of,
     )
     logger.info(
@@ -171,14 +177,22 @@ def fold_temperature(network: nn.Module, temperature: float) -> nn.Module:
 
     Raises:
         ValueError: a temperature that is not above 0.
-        TypeError: a network whose segmentation head is not known.
+        TypeError: a network whose segmentation head is not known, or more than one convolution.
     """
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; expected a number above 0, 1 = as trained.")
     network = copy.deepcopy(network).eval()
     if temperature != 1:
+        head = segmentation_head(network)
+        layers = [part for part in head.modules() if not list(part.children())]
+        if len(layers) != 1 or not isinstance(layers[0], nn.Conv2d | nn.ConvTranspose2d):
+            raise TypeError(
+                f"a temperature cannot be folded into this {type(network).__name__}: its head is more than one "
+                "convolution, and what is divided before a norm comes out undivided. Export with --temperature 1, and "
+                "give the temperature to inference.json."
+            )
         with torch.no_grad():
-            for parameter in segmentation_head(network).parameters():
+            for parameter in head.parameters():
                 parameter.div_(temperature)
     return network
 

@@ -64,12 +64,13 @@ def over_frames(
 
 
 def end_with(failures: Table, output_dir: Path) -> None:
-    """Write failures.csv, if there are any, and end.
+    """Write failures.csv, if there are any, and end; that of an earlier run goes.
 
     Raises:
         SystemExit: exit code 3 when files could not be read.
     """
     if not failures.rows:
+        (output_dir / FAILURES_FILE).unlink(missing_ok=True)
         return
     failures.write(output_dir / FAILURES_FILE)
     logger.error("%d files could not be read, see %s", len(failures.rows), output_dir / FAILURES_FILE)

@@ -15,13 +15,14 @@ from ignite.engine import Engine, Events
 from monai.data import decollate_batch
 from numpy.typing import NDArray
 
+from scripts.data.mask_folders import mask_folders
 from scripts.engines.frame_quality import frame_quality
 from scripts.engines.frame_result import MOVING, FrameResult, ResultWriter
 from scripts.engines.picture_results import RESULTS_FILE
 from scripts.engines.video_results import VIDEOS_FILE
 from scripts.io.errors import MediaError
 from scripts.io.table import Table
-from scripts.io.writers import ensure_writable
+from scripts.io.writers import OutputError, ensure_writable
 from scripts.transforms.smoothing import GRID
 
 logger = logging.getLogger(__name__)
@@ -104,10 +105,11 @@ class FrameResultWriter:
         self._pending: deque[Future[None]] = deque()
 
     def start(self, engine: Engine) -> None:
-        """Begin new tables and prove that the output folder can be written. Raises OutputError."""
+        """Begin new tables and prove that the output folder can be written, and is no data set. Raises OutputError."""
         self._reset()
         # One thread: frames of a source are written in their order, and its open files are that thread's own.
         self._thread = ThreadPoolExecutor(1, "frame results", initializer=torch.set_num_threads, initargs=(1,))
+        refuse_data_set(self.output_dir)
         ensure_writable(self.output_dir)
         for table in TABLES:  # of an earlier run: until they are written anew they would speak of other masks
             (self.output_dir / table).unlink(missing_ok=True)
@@ -235,6 +237,19 @@ class FrameResultWriter:
             figures=frame_quality(present, self.threshold, self.lowest_agreement),
             grid_masks=None if grid is None else torch.as_tensor(grid).cpu().numpy() > self.threshold,
             scene_change=bool(item.get("scene_change", False)),
+        )
+
+
+def refuse_data_set(output_dir: Path) -> None:
+    """Raise OutputError where masks/ of the output folder would be the drawn masks of a data set.
+
+    Beside images/ they are, unless a table says that they were predicted.
+    """
+    predicted = any((output_dir / table).is_file() for table in TABLES)
+    if "masks" in mask_folders(output_dir) and not predicted:
+        raise OutputError(
+            f"{output_dir}: holds images/ and masks/, a data set, and predictions would be written over its masks; "
+            "give another output_dir."
         )
 
 

@@ -23,7 +23,7 @@ from scripts.io.errors import MediaError
 from scripts.io.frame_address import split_address
 from scripts.io.media import open_media
 from scripts.io.provenance import Provenance, hash_config
-from scripts.networks.backends import backend_file, open_backend
+from scripts.networks.backends import backend_file, open_backend, weights_in
 from scripts.networks.checkpoints import load_weights, read_file
 
 logger = logging.getLogger(__name__)
@@ -186,6 +186,11 @@ def companion_beside(checkpoint: str | Path) -> Path:
     return path.with_name(f"{path.stem}_companion{path.suffix}")
 
 
+def weights_sha256(checkpoint: str | Path, backend: str = "torch") -> str:
+    """SHA-256 of the weights that compute."""
+    return file_sha256(str(weights_in(backend_file(checkpoint, backend))))
+
+
 def build_provenance(
     bundle_root: str | Path, checkpoint: str | Path, threshold: float, temperature: float, backend: str = "torch"
 ) -> Provenance:
@@ -193,7 +198,7 @@ def build_provenance(
     metadata = json.loads((Path(bundle_root) / "configs" / "metadata.json").read_text(encoding="utf-8"))
     return Provenance(
         bundle_version=metadata["version"],
-        weights_sha256=file_sha256(str(backend_file(checkpoint, backend))),
+        weights_sha256=weights_sha256(checkpoint, backend),
         config_sha256=hash_config(json.loads(json.dumps(running_config(), default=str))),
         threshold=threshold,
         temperature=temperature,

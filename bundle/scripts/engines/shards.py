@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from ignite.engine import Engine, Events
 
-from scripts.engines.frame_results import EXIT_FAILURES, FAILURES_FILE
+from scripts.engines.frame_results import EXIT_FAILURES, FAILURES_FILE, refuse_data_set
 from scripts.engines.overrides import running_config
 from scripts.io.atomic import PARTIAL, replacing, write_text
 from scripts.io.frame_address import split_address
@@ -43,11 +43,19 @@ class ShardRecord:
         shard, shards: its number, from 0, and how many there are.
         frames: of the shard.
         files: of the whole archive: shards that saw another listing would leave files out without a word.
+        weights_sha256: of the network; where it lies may differ from machine to machine.
     """
 
-    def __init__(self, folder: str | Path, shard: int, shards: int, frames: int, files: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        shard: int,
+        shards: int,
+        frames: int,
+        files: Sequence[str] = (),
+        weights_sha256: str = "",
+    ) -> None:
         self.path = Path(folder) / RECORD
-        # Other weights are another hash; where files and weights lie may differ from machine to machine.
         settings = {name: value for name, value in running_config().items() if name not in OF_ONE_SHARD}
         self.record = {
             "shard": shard,
@@ -55,14 +63,28 @@ class ShardRecord:
             "frames": frames,
             "config_sha256": hash_config(json.loads(json.dumps(settings, default=str))),
             "files_sha256": hash_config({"files": list(files)}),
+            "weights_sha256": weights_sha256,
         }
 
     def attach(self, engine: Engine) -> None:
         """Register the handler."""
-        engine.add_event_handler(Events.STARTED, lambda engine: self.path.unlink(missing_ok=True))
+        engine.add_event_handler(Events.STARTED, lambda engine: self._empty())
         engine.add_event_handler(
             Events.COMPLETED, lambda engine: write_text(self.path, json.dumps(self.record, indent=1) + "\n")
         )
+
+    def _empty(self) -> None:
+        """Take away what an earlier run left here: of files that are another shard's now it would win in the merge.
+
+        Raises:
+            OutputError: the merge would write into a data set.
+        """
+        refuse_data_set(self.path.parents[2])
+        for path in self.path.parent.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def merge_shards(output_dir: str | Path, allow_failures: bool = False) -> None:
@@ -75,7 +97,8 @@ def merge_shards(output_dir: str | Path, allow_failures: bool = False) -> None:
         allow_failures: only say so.
 
     Raises:
-        ShardError: no part, one that is missing or unfinished, or parts of other settings.
+        ShardError: no part, one that is missing or unfinished, or parts of other settings or weights.
+        OutputError: ``output_dir`` is a data set.
     """
     output_dir = Path(output_dir)
     done = output_dir / f"{PARTIAL}{FOLDER}"
@@ -85,6 +108,7 @@ def merge_shards(output_dir: str | Path, allow_failures: bool = False) -> None:
             logger.info("%s: the shards were merged before", output_dir)
             return
     parts = _finished_parts(output_dir / FOLDER)
+    refuse_data_set(output_dir)
     tables = sorted({path.name for part in parts for path in part.glob("*.csv")})
     for part in parts:
         for path in sorted(part.rglob("*")):
@@ -124,6 +148,9 @@ def _finished_parts(folder: Path) -> list[Path]:
     hashes = [record["config_sha256"] for record in records]
     if other := [path.name for path, value in zip(expected, hashes, strict=True) if value != hashes[0]]:
         raise ShardError(f"{', '.join(other)} in {folder}: settings other than those of the first; run these again")
+    weights = [record.get("weights_sha256") for record in records]
+    if other := [path.name for path, value in zip(expected, weights, strict=True) if value != weights[0]]:
+        raise ShardError(f"{', '.join(other)} in {folder}: another network than the first's; run these again")
     listings = [record.get("files_sha256") for record in records]
     if other := [path.name for path, value in zip(expected, listings, strict=True) if value != listings[0]]:
         raise ShardError(

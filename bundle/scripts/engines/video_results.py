@@ -111,6 +111,8 @@ class VideoResults:
         if self.masks:
             name = frame_name(self._namer(result.source), result.file, result.source, result.frame)
             write_mask_png(self.output_dir / "masks" / name, result.mask)
+            if self.provenance is not None:
+                self.provenance.write_beside(self.output_dir / "masks" / name, result.path)
         if self.overlays:
             self._add_overlay(result)
 
@@ -165,10 +167,17 @@ class VideoResults:
         if self.draw is not None:
             failed = [n for n, frame in enumerate(timeline.frames.tolist()) if frame in timeline.errors]
             self.draw(folder / PICTURE, times, raw, smoothed, found, title=file, failed_frames=failed)
-        if self.provenance is not None:
-            for written in sorted(folder.iterdir()):
-                if written.suffix != ".json" and not written.name.startswith("."):
-                    self.provenance.write_beside(written, Path(path))
+        made = [
+            TIMELINE,
+            EPISODES,
+            *([OVERLAY] if self.overlays else []),
+            *([PICTURE] if self.draw is not None else []),
+        ]
+        for name in OUTPUTS:
+            if name not in made:  # of an earlier run, of other weights perhaps
+                remove_output(folder / name)
+            elif self.provenance is not None and (folder / name).is_file():
+                self.provenance.write_beside(folder / name, Path(path))
         warnings = " ".join(getattr(getattr(open_media(Path(path)), "info", None), "warnings", ()))
         summary = asdict(summarise_episodes(times, shown, **self.episode))
         plain = asdict(summarise_episodes(times, raw, **self.episode)) if smoothed is not None else {}

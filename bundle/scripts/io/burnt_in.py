@@ -25,6 +25,10 @@ _NOT_ANY_MORE = (  # attributes of the encoding that was
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
     *("PaletteColorLookupTableUID", "PixelDataProviderURL"),
 )
+_OF_OTHER_VALUES = (  # how to show grey values that were inverted since
+    *("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction", "VOILUTSequence"),
+    *("ModalityLUTSequence", "RescaleIntercept", "RescaleSlope", "RescaleType", "PresentationLUTShape"),
+)
 
 
 def check_rectangles(rectangles: Sequence[Rectangle], height: int, width: int, name: str) -> None:
@@ -71,7 +75,8 @@ def black_out(dataset: Dataset, media: DicomFile, rectangles: Sequence[Rectangle
             frame[y : y + down, x : x + across] = 0
         frame = np.ascontiguousarray(frame[..., 0]) if grey else frame
         frames.append(run_lengths(frame) if compressed else frame.tobytes())
-    for keyword in _NOT_ANY_MORE:
+    inverted = _OF_OTHER_VALUES if media.photometric == "MONOCHROME1" else ()
+    for keyword in (*_NOT_ANY_MORE, *inverted):
         if keyword in dataset:
             delattr(dataset, keyword)
     dataset.SamplesPerPixel = 1 if grey else 3

@@ -12,12 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydicom import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
+
 from scripts.io.burnt_in import Rectangle, black_out, check_rectangles
 from scripts.io.deidentify_tags import UidMapping, clean_header
 from scripts.io.dicom_copies import begin_copies, read_whole, save_copy, values_untold
 from scripts.io.dicom_reader import DicomFile
 from scripts.io.dicom_values import values_as_they_are
 from scripts.io.errors import MediaError
+from scripts.io.jpeg_segments import without_metadata
 from scripts.io.media import media_type
 from scripts.io.table import Table
 from scripts.io.writers import OutputError
@@ -25,6 +30,7 @@ from scripts.io.writers import OutputError
 logger = logging.getLogger(__name__)
 
 REPORT = "deidentified.csv"
+JPEG = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes)
 _WARNING = (
     "the pixels were not searched for text, faces or names: look at every picture before it leaves the clinic "
     "(Burned In Annotation says YES)"
@@ -60,6 +66,8 @@ def deidentify_file(
     pixels_checked: bool = False,
 ) -> Deidentified:
     """Write a copy of a DICOM picture without what identifies the patient in its header (PS3.15 Basic Profile).
+
+    EXIF and comments of JPEG streams go as well; pixels stay as they are.
 
     Args:
         source: DICOM picture or encapsulated video that the bundle can read.
@@ -129,12 +137,33 @@ def _copy(
         dataset = read_whole(source)
         with values_untold(source):
             syntax = black_out(dataset, media, blackout) if blackout else media.transfer_syntax
+            if not blackout and syntax in JPEG:
+                _clean_streams(dataset, media)
             clean_header(dataset, mapping)
             dataset.BurnedInAnnotation = "NO" if pixels_checked else "YES"
             save_copy(target, dataset, syntax)
         return Deidentified(
             target.name, len(media), media.height, media.width, tuple(blackout), dataset.BurnedInAnnotation
         )
+
+
+def _clean_streams(dataset: Dataset, media: DicomFile) -> None:
+    """Take what cameras write into JPEG streams out of the pixel data, in place. Raises MediaError."""
+    streams = [media.encoded(index) for index in range(len(media))]
+    try:
+        plain = [without_metadata(stream) for stream in streams]
+    except ValueError as error:
+        raise MediaError(
+            f"{media.path}: {error}, so that nobody can tell what it holds beside its pixels; export it again"
+        ) from None
+    if all(stream.rstrip(b"\0") == clean for stream, clean in zip(streams, plain, strict=True)):
+        return
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    dataset.PixelData = encapsulate([clean + b"\0" * (len(clean) % 2) for clean in plain], has_bot=False)
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
 
 
 def _table(written: Sequence[Deidentified]) -> Table:

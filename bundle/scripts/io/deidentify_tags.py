@@ -36,6 +36,8 @@ _ACTIONS = {
 _DATES = {"DA": "19000101", "DT": "19000101000000", "TM": "000000"}  # dicom-anonymizer's year 1 is no valid date
 _DRAWN_GROUPS = (*range(0x5000, 0x5020, 2), *range(0x6000, 0x6020, 2), 0x0070)  # curves, overlays, annotations
 _AFTER_PIXELS = (0xFFFAFFFA, 0xFFFCFFFC)  # digital signatures, which hold no more; padding
+_KINDS = ("ClassUID", "TransferSyntaxUID", "CodingSchemeUID")
+_MORE = {0x00620020: _EMPTY}  # Tracking ID, free text that came with segmentations
 _PSEUDONYMS = ("PatientName", "PatientID")
 
 
@@ -64,7 +66,7 @@ class UidMapping:
 @cache
 def _rules() -> tuple[dict[int, str], list[tuple[int, int, str]]]:
     """Table E.1-1: {tag: action} and, for repeating groups, [(tag, mask, action)]."""
-    single, repeating = {}, []
+    single, repeating = dict(_MORE), []
     for key, function in simpledicomanonymizer.initialize_actions_2024b().items():
         action = _ACTIONS[function.__name__]
         tag = key[0] << 16 | key[1]
@@ -78,8 +80,9 @@ def _rules() -> tuple[dict[int, str], list[tuple[int, int, str]]]:
 def clean_header(dataset: Dataset, mapping: UidMapping) -> None:
     """Remove what identifies the patient from a header, in place, and say that it was done.
 
-    Patient's Name and ID become one pseudonym of the mapping, so that pictures of a patient stay together. Private
-    attributes, overlays, curves and annotations are removed. Pixels are not looked at. Values of attributes that the
+    Patient's Name and ID become one pseudonym of the mapping, so that pictures of a patient stay together. All UIDs
+    become others, also those that the table does not know. Private attributes, links, overlays, curves and annotations
+    are removed. Pixels are not looked at. Values of attributes that the
     standard does not know to identify (e.g. Manufacturer) stay.
     """
     patient = "\0".join(str(dataset.get(keyword) or "") for keyword in ("PatientID", "IssuerOfPatientID"))
@@ -105,7 +108,7 @@ def _clean(dataset: Dataset, mapping: UidMapping) -> None:
         action = _REMOVE if tag in _AFTER_PIXELS else _action(tag)
         if action == _REMOVE:
             del dataset[tag]
-        elif action is not None or dataset[tag].VR in ("PN", "SQ", "UN"):
+        elif action is not None or dataset[tag].VR in ("PN", "SQ", "UN", "UI", "UR"):
             _apply(dataset, tag, action, mapping)
 
 
@@ -123,10 +126,11 @@ def _apply(dataset: Dataset, tag: BaseTag, action: str | None, mapping: UidMappi
             element.value = Sequence()
         for item in element.value:
             _clean(item, mapping)
-    elif element.VR == "UN":  # could not be told apart, so could be anything
+    elif element.VR in ("UN", "UR"):  # could not be told apart, so could be anything; a link into an archive
         del dataset[tag]
-    elif action == _UID:
-        _replace_uids(element, mapping)
+    elif action == _UID or (element.VR == "UI" and action is None):
+        if not element.keyword.endswith(_KINDS):  # of what kind an object is, not which one
+            _replace_uids(element, mapping)
     elif action == _DUMMY and element.VM > 0:
         if element.VR in _DATES:
             element.value = _DATES[element.VR]

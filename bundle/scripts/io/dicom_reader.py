@@ -109,6 +109,14 @@ class DicomFile:
                 f"{self.transfer_syntax.name}): {reason}; copy the file again from its source or remove it"
             ) from error
 
+    def encoded(self, index: int) -> bytes:
+        """Frame `index` (0-based) of a compressed file, as it is stored."""
+        parts = []
+        for fragment in self._fragments[index]:
+            self._stream.seek(fragment.start)
+            parts.append(self._stream.read(fragment.length))
+        return b"".join(parts)
+
     def time(self, index: int) -> float | None:
         """Seconds from the first frame to frame `index`; None where the header has no frame rate."""
         if self._video is not None:
@@ -182,11 +190,7 @@ class DicomFile:
         if not is_encapsulated(self.transfer_syntax):
             self._stream.seek(self._start)
             return decode_native(self._format, self._stream, self._vr, index, self._frames)
-        parts = []
-        for fragment in self._fragments[index]:
-            self._stream.seek(fragment.start)
-            parts.append(self._stream.read(fragment.length))
-        return decode_compressed(self._format, b"".join(parts))
+        return decode_compressed(self._format, self.encoded(index))
 
     def _open_video(self) -> None:
         from scripts.io.video_reader import VideoFile

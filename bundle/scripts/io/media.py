@@ -130,7 +130,8 @@ def _forget() -> None:
     _local = threading.local()
 
 
-os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _opened() -> OrderedDict[tuple[str, str, int, int], Any]:

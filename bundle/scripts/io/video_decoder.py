@@ -257,4 +257,5 @@ def _keep() -> None:
     _inherited.append(list(_alive))
 
 
-os.register_at_fork(before=_keep, after_in_parent=_inherited.pop)
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(before=_keep, after_in_parent=_inherited.pop)

@@ -47,6 +47,12 @@ def backend_file(checkpoint: str | Path, backend: str) -> Path:
     return file
 
 
+def weights_in(file: str | Path) -> Path:
+    """The file that holds a backend's weights: OpenVINO's .xml is the network's shape alone, they are in the .bin."""
+    file = Path(file)
+    return file.with_suffix(".bin") if file.suffix == ".xml" else file
+
+
 def open_backend(file: str | Path, backend: str, device: str | torch.device = "cpu", threads: int = 0) -> nn.Module:
     """An exported network, to be called as the network that it was made of.
 
