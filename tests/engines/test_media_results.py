@@ -14,6 +14,7 @@ from scripts.engines.overlay_clip import OverlayClip
 from scripts.engines.video_results import VideoResults, frame_rate
 from scripts.io.dicom_codes import SegAlgorithm
 from scripts.io.errors import MediaError
+from scripts.io.provenance import Provenance
 from scripts.io.writers import OutputError
 
 ALGORITHM = SegAlgorithm("bundle", "0.1.0", "0" * 64, 0.5)
@@ -141,6 +142,20 @@ def test_nothing_is_left_of_an_earlier_run_of_a_video_that_cannot_be_read(tmp_pa
     writer.finish_source()
     assert [path.name for path in (out / "videos/a").iterdir()] == ["notes.txt"]
     assert [mask.is_file() for mask in masks] == [True, False]
+
+
+def test_records_are_beside_what_this_run_wrote(tmp_path: Path) -> None:
+    """An overlay of other weights would get this run's record, and so speak for it."""
+    source, out = make_clip(tmp_path / "a.mp4", 4, size=(16, 16)), tmp_path / "out"
+    (out / "videos/a").mkdir(parents=True)
+    (out / "videos/a/overlay.mp4").write_bytes(b"of other weights")
+    writer = VideoResults(overlays=False, masks=True, provenance=Provenance("0.1.0", "0" * 64, "1" * 64, 0.5))
+    writer.start(out)
+    writer.add(result_of(source, 0, 0.2))
+    writer.finish_source()
+    written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    names = ("masks/a/000000.png", "videos/a/episodes.csv", "videos/a/timeline.csv")
+    assert written == sorted([*names, *(f"{name}.json" for name in names)])
 
 
 def test_nothing_is_left_of_an_earlier_segmentation_of_a_file_that_cannot_be_read(tmp_path: Path) -> None:
