@@ -13,7 +13,10 @@ WEIGHTS_FILE, COMPANION_FILE = "models/model.pt", "models/model_companion.pt"
 #: suffixes that are shipped from each folder
 FOLDERS = {"configs": (".json", ".conf"), "docs": (".md", ".png", ".txt"), "scripts": (".py", ".css", ".j2")}
 #: what commands write into the bundle's folder, and the weights, which come by --weights
-BY_PRODUCTS = ("runs", "predictions", "dist", "models")
+BY_PRODUCTS = (
+    *("runs", "predictions", "dist", "models"),
+    *("next_frames", "deidentified", "with_geometry", "pseudo_labels"),
+)
 REQUIRED = ("LICENSE", "configs/metadata.json", "configs/inference.json", "configs/train.json", "docs/README.md")
 _TEST = re.compile(r"^(test_.*|.*_test|conftest)\.py$")
 _LINK = re.compile(r"\[([^\]\[]*)\]\(([^()\s]+)\)")
