@@ -209,6 +209,18 @@ def test_a_measured_pixel_spacing_stays(source: Path) -> None:
     assert rows[0]["made_up"] == "FrameOfReferenceUID SliceThickness ImageOrientationPatient ImagePositionPatient"
 
 
+def test_a_measured_pixel_spacing_of_the_functional_groups_stays(source: Path) -> None:
+    measures, shared = Dataset(), Dataset()
+    measures.PixelSpacing = [0.1, 0.2]
+    shared.PixelMeasuresSequence = [measures]
+    write_dicom(source / "a.dcm", pictures(3), SharedFunctionalGroupsSequence=[shared])
+    _, (row,) = run(source)
+    copy = copy_of(source, "a.dcm")
+    (group,) = copy.SharedFunctionalGroupsSequence
+    assert copy.PixelSpacing == group.PixelMeasuresSequence[0].PixelSpacing == [0.1, 0.2]
+    assert "PixelSpacing" not in row["made_up"] and "Pixel Spacing is the original's" in copy.DerivationDescription
+
+
 def test_pixels_that_are_not_square(source: Path) -> None:
     write_dicom(source / "a.dcm", pictures(), PixelAspectRatio=[4, 3])  # height : width
     run(source)

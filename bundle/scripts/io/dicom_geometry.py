@@ -71,6 +71,18 @@ def missing_geometry(dataset: Dataset, name: str) -> list[str]:
     ]
 
 
+def pixel_spacing(dataset: Dataset, name: str) -> tuple[float, ...]:
+    """Pixel Spacing, mm, of the outermost level or of the functional groups; () where there is no sound one."""
+    for place in _places(dataset, "PixelSpacing"):
+        try:
+            spacing = tuple(float(side) for side in value_of(place, "PixelSpacing", name) or ())  # type: ignore[attr-defined]
+        except (TypeError, ValueError):
+            continue
+        if len(spacing) == 2 and min(spacing) > 0:
+            return spacing
+    return ()
+
+
 def _places(dataset: Dataset, keyword: str) -> Iterator[Dataset]:
     yield dataset
     if group := _GROUPS.get(keyword):
@@ -101,7 +113,7 @@ def add_geometry(dataset: Dataset, place: Place, name: str) -> None:
         MediaError: functional groups that do not fit the number of frames.
     """
     frames = number_of_frames(dataset, name)
-    spacing = list(dataset.PixelSpacing) if place.keep_pixel_spacing else _cell(dataset, place.spacing_mm, name)
+    spacing = list(pixel_spacing(dataset, name)) if place.keep_pixel_spacing else _cell(dataset, place.spacing_mm, name)
     _refer_to_original(dataset)
     _describe(dataset, place)
     dataset.SeriesInstanceUID = place.series_uid

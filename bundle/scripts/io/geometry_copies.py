@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.io.dicom_copies import begin_copies, read_whole, save_copy, values_untold
-from scripts.io.dicom_geometry import Place, add_geometry, derived_uid, missing_geometry
+from scripts.io.dicom_geometry import Place, add_geometry, derived_uid, missing_geometry, pixel_spacing
 from scripts.io.dicom_header import number_of_frames, open_dicom, read_header, value_of
 from scripts.io.dicom_pixels import is_video
 from scripts.io.dicom_reader import DicomFile
@@ -124,10 +124,6 @@ def _look_at(source: Path) -> Picture:
         number = int(value_of(dataset, "InstanceNumber", name))  # type: ignore[call-overload]
     except (TypeError, ValueError):
         number = _NO_NUMBER
-    try:
-        spacing = tuple(float(side) for side in value_of(dataset, "PixelSpacing", name) or ())  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
-        spacing = ()
     return Picture(
         path=source,
         uids=uids,
@@ -138,7 +134,7 @@ def _look_at(source: Path) -> Picture:
         ),
         frames=number_of_frames(dataset, name),
         number=number,
-        pixel_spacing=spacing if len(spacing) == 2 and min(spacing) > 0 else (),
+        pixel_spacing=pixel_spacing(dataset, name),
         missing=missing,
     )
 
