@@ -96,7 +96,8 @@ def build_graded_lists(
     if needs != "pictures":
         check_severities(divided["training"], needs, among=" in training", cure=OTHER_SHARES)
         warnings += missing_grades(divided, grades)
-        divided["unlabeled"] = [] if unlabeled_data is False else divided["unlabeled"]
+        if unlabeled_data is False:
+            divided["unlabeled"] = []
     sections, left_out = without_leaks(
         {name: [without(item, "label", *PSEUDO) for item in items] for name, items in divided.items()}, "severity"
     )

@@ -25,6 +25,14 @@ FOLDER, RECORD = "shards", "shard.json"
 #: ids that may differ between the shards of one archive
 OF_ONE_SHARD = ("shard", "device", "dataset_dir", "checkpoint", "output_dir", "bundle_root", "batch_size")
 
+#: what all shards of an archive have in common, and what is said of those that differ from the first
+_SAME = {
+    "config_sha256": "settings other than those of the first; run these again",
+    "weights_sha256": "another network than the first's; run these again",
+    "files_sha256": "files had come or gone since the first was begun, so that some are in no shard; run all of them "
+    "again",
+}
+
 
 class ShardError(ValueError):
     """The shards are not all there, or not of one archive."""
@@ -145,18 +153,10 @@ def _finished_parts(folder: Path) -> list[Path]:
             f"--shard N --shards {count}"
         )
     records = [json.loads((path / RECORD).read_text(encoding="utf-8")) for path in expected]
-    hashes = [record["config_sha256"] for record in records]
-    if other := [path.name for path, value in zip(expected, hashes, strict=True) if value != hashes[0]]:
-        raise ShardError(f"{', '.join(other)} in {folder}: settings other than those of the first; run these again")
-    weights = [record.get("weights_sha256") for record in records]
-    if other := [path.name for path, value in zip(expected, weights, strict=True) if value != weights[0]]:
-        raise ShardError(f"{', '.join(other)} in {folder}: another network than the first's; run these again")
-    listings = [record.get("files_sha256") for record in records]
-    if other := [path.name for path, value in zip(expected, listings, strict=True) if value != listings[0]]:
-        raise ShardError(
-            f"{', '.join(other)} in {folder}: files had come or gone since the first was begun, so that some are in no "
-            "shard; run all of them again"
-        )
+    for key, fault in _SAME.items():
+        values = [record.get(key) for record in records]
+        if other := [path.name for path, value in zip(expected, values, strict=True) if value != values[0]]:
+            raise ShardError(f"{', '.join(other)} in {folder}: {fault}")
     return expected
 
 

@@ -82,8 +82,8 @@ def clean_header(dataset: Dataset, mapping: UidMapping) -> None:
 
     Patient's Name and ID become one pseudonym of the mapping, so that pictures of a patient stay together. All UIDs
     become others, also those that the table does not know. Private attributes, links, overlays, curves and annotations
-    are removed. Pixels are not looked at. Values of attributes that the
-    standard does not know to identify (e.g. Manufacturer) stay.
+    are removed. Pixels are not looked at. Values of attributes that the standard does not know to identify (e.g.
+    Manufacturer) stay.
     """
     patient = "\0".join(str(dataset.get(keyword) or "") for keyword in ("PatientID", "IssuerOfPatientID"))
     patient = patient if patient.strip("\0 ") else str(dataset.get("PatientName") or "")
