@@ -29,7 +29,7 @@ from bundle_run import ROOT, figures_of, is_there, kept_rows, machine_of, pairs,
 from mining_tables import CONTROL, NOT_MINED, ROOF
 
 sys.path.insert(0, str(ROOT / "bundle"))
-from scripts.engines.compared_runs import best_validation
+from scripts.engines.compared_runs import shipped_validation
 from scripts.engines.frame_quality import pairwise_agreement
 from scripts.io.mask_reader import UNKNOWN, read_mask
 
@@ -153,7 +153,7 @@ def row_of(key: dict[str, Any], run_dir: Path, mined: dict[str, Any] | None = No
     return {
         **key,
         **(mined or dict.fromkeys(MINED, "")),
-        "val_dice": round(best_validation(run_dir), 5),
+        "val_dice": round(shipped_validation(run_dir), 5),
         **{f"test_{name}": figures[name] for name in ("dice", "iou", "false_positive_frames")},
         "training_seconds": training_seconds(run_dir),
         "machine": machine_of(run_dir),
@@ -163,7 +163,7 @@ def row_of(key: dict[str, Any], run_dir: Path, mined: dict[str, Any] | None = No
 def run_rounds(args: argparse.Namespace, segmenter: str, fraction: float, seed: int, rows: list, path: Path) -> None:
     """Round 0 and the rounds after it, each noted when it is finished."""
     student = run_train(args, fraction, seed)
-    best = best_validation(student)
+    best = shipped_validation(student)
     start = key_of(args, "none", fraction, seed, 0)
     if not is_there(rows, start):
         note(rows, row_of(start, student), path)
@@ -177,9 +177,9 @@ def run_rounds(args: argparse.Namespace, segmenter: str, fraction: float, seed: 
         key = key_of(args, segmenter, fraction, seed, round_)
         if not is_there(rows, key):
             note(rows, row_of(key, student, against_truth(mined, args.data) if mined else None), path)
-        if not best_validation(student) > best:
+        if not shipped_validation(student) > best:
             return
-        best = best_validation(student)
+        best = shipped_validation(student)
 
 
 def note(rows: list[dict[str, Any]], row: dict[str, Any], path: Path) -> None:

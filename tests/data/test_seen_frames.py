@@ -11,6 +11,8 @@ import pytest
 from scripts.data.errors import LeakError
 from scripts.data.manifest import KEYS
 from scripts.data.seen_frames import refuse_seen_frames
+from scripts.reports.report import alerts
+from scripts.reports.run_files import RunFiles
 
 
 def write(folder: Path, **sections: str) -> Path:
@@ -22,7 +24,7 @@ def write(folder: Path, **sections: str) -> Path:
         for letter in letters
     ]
     path = folder / "manifest.json"
-    path.write_text(json.dumps(dict.fromkeys(KEYS, 0) | {"files": files}))
+    path.write_text(json.dumps(dict.fromkeys(KEYS, 0) | {"warnings": [], "files": files}))
     return path
 
 
@@ -56,16 +58,22 @@ def test_seen_frames_are_measured_on_demand_and_logged(
     checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        refuse_seen_frames(checkpoint, write(tmp_path / "out", test="a"), allowed=True)
+        manifest = write(tmp_path / "out", test="a")
+        refuse_seen_frames(checkpoint, manifest, allowed=True)
     assert "1 of 1 frames that are to be measured have trained" in caplog.text
     assert "--allow_seen_frames" not in caplog.text
+    run = RunFiles(tmp_path, manifest=json.loads(manifest.read_text()))
+    ((title, text, details),) = alerts(run)
+    assert title == "Note" and text.startswith("1 of 1 frames") and details.startswith("test/a.png, now test, was")
 
 
 def test_frames_seen_without_their_masks_are_warned_of(
     checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    refuse_seen_frames(checkpoint, write(tmp_path / "out", test="fd"))
+    manifest = write(tmp_path / "out", test="fd")
+    refuse_seen_frames(checkpoint, manifest)
     assert "1 frames of the test part were in training, without their masks" in caplog.text
+    assert "without their masks" in json.loads(manifest.read_text())["warnings"][0]
 
 
 def test_a_training_from_no_other_has_seen_nothing(tmp_path: Path) -> None:

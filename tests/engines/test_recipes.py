@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fire.parser import DefaultParseValue
 
-from scripts.engines.compared_runs import best_validation, figures_of
+from scripts.engines.compared_runs import figures_of, shipped_validation
 from scripts.engines.overrides import UnknownOverrideError
 from scripts.engines.recipes import RECIPES, choose_recipe
 from scripts.engines.stage_runs import StageError
@@ -138,7 +138,15 @@ def test_a_mistyped_id_of_the_last_recipe_stops_the_first(tmp_path: Path) -> Non
 def test_a_run_without_validation_cannot_be_compared(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("epoch,val_dice\n1,\n2,nan\n")
     with pytest.raises(StageError, match="no validation Dice, by which runs are compared; give --split"):
-        best_validation(tmp_path)
+        shipped_validation(tmp_path)
+
+
+def test_runs_are_compared_by_the_epoch_that_they_ship(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("epoch,val_dice\n1,0.5\n2,0.4\n3,nan\n")
+    (tmp_path / "config.json").write_text('{"shipped_epoch": "best"}')
+    assert shipped_validation(tmp_path) == 0.5
+    (tmp_path / "config.json").write_text('{"shipped_epoch": "last"}')
+    assert shipped_validation(tmp_path) == 0.4
 
 
 def test_a_run_that_was_not_tested_has_no_test_figures(tmp_path: Path) -> None:

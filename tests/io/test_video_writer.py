@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from queue import Queue
 
 import av
 import numpy as np
@@ -90,6 +91,18 @@ def test_an_exception_leaves_the_old_file(tmp_path: Path) -> None:
     video.close()
     with pytest.raises(ValueError, match="closed"):
         video.add(numbered_frame(0))
+
+
+def test_an_encoder_that_is_faster_does_not_hide_the_exception(tmp_path: Path) -> None:
+    class Emptied(Queue):
+        def empty(self) -> bool:
+            return False  # as asked just before the encoder took the last frame
+
+    video = OverlayVideo(tmp_path / "a.mp4", 96, 64, 25)
+    video._queue.__class__ = Emptied
+    with pytest.raises(RuntimeError, match="elsewhere"), video:
+        raise RuntimeError("elsewhere")
+    assert not list(tmp_path.iterdir())
 
 
 def test_senseless_input(tmp_path: Path) -> None:

@@ -42,6 +42,28 @@ def test_copies_without_identity(run_config: Any, archive: Path, tmp_path: Path,
     assert "4711" not in printed.out + printed.err
 
 
+def test_a_secret_file_gives_the_same_pseudonym_again(run_config: Any, archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(bytes(range(16)))
+    found = set()
+    for name in ("a", "b"):
+        settings = {"output_dir": str(tmp_path / name), "secret_file": str(tmp_path / "secret")}
+        run_config("deidentify", dataset_dir=str(archive), **settings)
+        found |= {str(dcmread(path).PatientID) for path in (tmp_path / name).glob("*.dcm")}
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(("secret", "message"), [(b"", "holds 0 bytes"), (b"k" * 15, "15 bytes"), (None, "not exist")])
+def test_a_secret_that_hides_nothing(
+    run_config: Any, archive: Path, tmp_path: Path, secret: bytes | None, message: str
+) -> None:
+    path = tmp_path / "secret"
+    if secret is not None:
+        path.write_bytes(secret)
+    with pytest.raises(MediaError, match=f"{message}.*head -c 32"):
+        run_config("deidentify", dataset_dir=str(archive), output_dir=str(tmp_path / "out"), secret_file=str(path))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_file_that_is_left_out_shows_in_the_exit_code(run_config: Any, archive: Path, tmp_path: Path) -> None:
     (archive / "2.dcm").write_bytes((archive / "0.dcm").read_bytes()[:1500])
     with pytest.raises(SystemExit) as stop:

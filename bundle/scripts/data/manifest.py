@@ -11,6 +11,7 @@ from typing import Any
 from scripts.data.checks import MASKS
 from scripts.data.errors import DatasetError
 from scripts.data.fingerprints import file_sha256, fingerprint, map_files
+from scripts.io.atomic import write_text
 
 KEYS = ("dataset_dir", "seed", "label_fraction", "split", "sample", "counts", "warnings", "files")
 
@@ -63,16 +64,25 @@ def write_manifest(
             for item in found
         ],
     }
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
-        raise OSError(f"{path} cannot be written ({error}); choose an output_dir you may write to") from error
+    _write(Path(path), content)
     return content
+
+
+def add_warnings(path: str | os.PathLike[str], warnings: Sequence[str]) -> None:
+    """Add to the warnings of a manifest, which the report of its run shows.
+
+    Raises:
+        DatasetError: no such file, or not a manifest. OSError: it cannot be written.
+    """
+    content = read_manifest(path)
+    _write(Path(path), content | {"warnings": [*content["warnings"], *warnings]})
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    try:
+        write_text(path, json.dumps(content, indent=1) + "\n")
+    except OSError as error:
+        raise OSError(f"{path} cannot be written ({error}); choose an output_dir you may write to") from error
 
 
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:

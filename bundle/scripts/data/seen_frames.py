@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scripts.data.errors import LeakError, listing
-from scripts.data.manifest import read_manifest
+from scripts.data.manifest import add_warnings, read_manifest
 from scripts.data.processes import rank
 
 logger = logging.getLogger(__name__)
@@ -23,12 +23,13 @@ def refuse_seen_frames(
     """Raise LeakError where the frames to be measured were among those that the checkpoint was trained or chosen by.
 
     Frames are the same by the SHA-256 of their files, whatever they are called. A checkpoint without the manifest.json
-    of its run beside it is taken at its word, which is logged.
+    of its run beside it is taken at its word, which is logged. What is measured nevertheless is logged too, and stands
+    in the manifest's warnings, which a report shows.
 
     Args:
         checkpoint: model.pt or last.pt in a run directory; "" = a training from no other.
         manifest: manifest.json of the evaluation.
-        allowed: log it and go on.
+        allowed: go on.
     """
     if not checkpoint or rank() != 0:  # the first process alone writes the manifest
         return
@@ -45,21 +46,29 @@ def refuse_seen_frames(
         if digest in learnt.get(before, {})
     ]
     unmasked = measured.get("test", {}).keys() & learnt.get("unlabeled", {}).keys()
+    warnings = []
     if unmasked:
-        logger.warning("%d frames of the test part were in training, without their masks.", len(unmasked))
-    if not found:
-        return
-    total = sum(len(measured.get(name, {})) for name in APART)
-    message = (
+        warnings.append(
+            f"{len(unmasked)} frames of the test part were in training, without their masks ({checkpoint})."
+        )
+    if found:
+        warnings.append(_message(checkpoint, found, sum(len(measured.get(name, {})) for name in APART)))
+        if not allowed:
+            raise LeakError(warnings[-1] + " --allow_seen_frames True measures them nevertheless.")
+    for warning in warnings:
+        logger.warning(warning)
+    if warnings:
+        add_warnings(manifest, warnings)
+
+
+def _message(checkpoint: str | os.PathLike[str], found: Sequence[str], total: int) -> str:
+    return (
         f"{len(found)} of {total} frames that are to be measured have trained or chosen {checkpoint}, so that its "
         f"figures would be too good:{listing(found)}\nMeasure it on the split of its run (the command is in its "
         "report.html; seed, split and masks must be those of the run), or on frames that it has not seen. Where masks "
         "are added from time to time, give --stable_split True to all trainings, or name the frames of validation and "
         "test in a datalist JSON."
     )
-    if not allowed:
-        raise LeakError(message + " --allow_seen_frames True measures them nevertheless.")
-    logger.warning(message)
 
 
 def _sections(manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:

@@ -17,23 +17,29 @@ from scripts.io.table import Table
 FIGURES = ("val_dice", "test_dice", "test_iou", "run_dir")
 
 
-def best_validation(run_dir: Path) -> float:
-    """Best validation Dice of a run. Raises StageError: it has none."""
+def shipped_validation(run_dir: Path) -> float:
+    """Validation Dice of the epoch whose network a run ships: the best, or the last where its config.json says so.
+
+    Raises:
+        StageError: it has none.
+    """
     with (run_dir / "metrics.csv").open(newline="", encoding="utf-8") as file:
         found = [float(row["val_dice"]) for row in csv.DictReader(file) if row.get("val_dice")]
     found = [value for value in found if not math.isnan(value)]
     if not found:
         raise StageError(f"{run_dir}: no validation Dice, by which runs are compared; give --split a validation part.")
-    return max(found)
+    config = run_dir / "config.json"
+    ships = json.loads(config.read_text(encoding="utf-8")).get("shipped_epoch") if config.is_file() else None
+    return found[-1] if ships == "last" else max(found)
 
 
 def figures_of(run_dir: Path) -> dict[str, Any]:
-    """FIGURES of a run: its best validation Dice, and what its best epoch has on the test split, if that was read."""
+    """FIGURES of a run: what the network that it ships has on validation, and on the test split, if that was read."""
     test = run_dir / "test_metrics.json"
     measured = json.loads(test.read_text(encoding="utf-8")) if test.is_file() else {}
     figures = measured.get("best", {"figures": {}})["figures"]  # without a test part it has those of validation alone
     tested = {f"test_{name}": figures.get(name, {}).get("value") for name in ("dice", "iou")}
-    return {"val_dice": best_validation(run_dir), **tested, "run_dir": str(run_dir)}
+    return {"val_dice": shipped_validation(run_dir), **tested, "run_dir": str(run_dir)}
 
 
 def ship_best(folder: Path, rows: Sequence[dict[str, Any]], own: Sequence[str], mark: str, name: str) -> dict[str, Any]:

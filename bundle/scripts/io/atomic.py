@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,15 +16,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it on success, remove it on failure."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f"{PARTIAL}{target.stem}-", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = target.parent / f"{PARTIAL}{target.stem}-{secrets.token_hex(4)}{target.suffix}"
+    temporary.touch(exist_ok=False)  # of ordinary rights, by the umask
     try:
         yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        # mkstemp makes files private; results are ordinary files.
-        os.chmod(temporary, 0o666 & ~mask)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
-from queue import Full, Queue
+from queue import Empty, Full, Queue
 from types import TracebackType
 
 import av
@@ -138,8 +138,9 @@ class OverlayVideo:
                 continue
 
     def _drain(self) -> None:
-        while not self._queue.empty():
-            self._queue.get_nowait()
+        with suppress(Empty):  # the encoder takes frames meanwhile
+            while True:
+                self._queue.get_nowait()
         self._queue.put(_END)
 
     def _discard(self) -> None:
