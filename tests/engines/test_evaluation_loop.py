@@ -135,3 +135,20 @@ def test_bad_checkpoint_or_folder_is_an_error_before_work(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file/out"):
         evaluate_checkpoint(tmp_path / "no.pt", tmp_path / "file" / "out", make_network(), **shared)
+
+
+def test_nothing_is_left_of_an_earlier_evaluation_in_the_folder(network: TinyNet, tmp_path: Path) -> None:
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    (tmp_path / "out" / "predictions").mkdir(parents=True)
+    (tmp_path / "out" / "predictions" / "mine.png").write_text("of somebody: no table says that it is an evaluation's")
+    empty = DataLoader([], batch_size=1)
+
+    def files(test: DataLoader) -> list[str]:
+        shared = {"device": CPU, "postprocessing": RestoreLesionProbabilityd("pred")}
+        evaluate_checkpoint(tmp_path / "w.pt", tmp_path / "out", make_network(), empty, test, **shared)
+        return sorted(path.name for path in (tmp_path / "out").rglob("*.*"))
+
+    first, second = (DataLoader(part, batch_size=1) for part in (make_items()[:2], make_items()[2:]))
+    assert files(first) == ["frame_é0.png", "frame_é1.png", "mine.png", "per_image.csv", "test_metrics.json"]
+    assert files(second) == ["frame_é2.png", "frame_é3.png", "per_image.csv", "test_metrics.json"]
+    assert files(empty) == ["test_metrics.json"]

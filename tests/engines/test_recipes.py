@@ -147,6 +147,9 @@ def test_runs_are_compared_by_the_epoch_that_they_ship(tmp_path: Path) -> None:
     assert shipped_validation(tmp_path) == 0.5
     (tmp_path / "config.json").write_text('{"shipped_epoch": "last"}')
     assert shipped_validation(tmp_path) == 0.4
+    metrics = {"validation": {"epoch": 3, "figures": {"dice": {"value": 0.45}}}}
+    (tmp_path / "test_metrics.json").write_text(json.dumps(metrics))
+    assert shipped_validation(tmp_path) == 0.45, "the last epoch was not validated while it learned"
 
 
 def test_a_run_that_was_not_tested_has_no_test_figures(tmp_path: Path) -> None:

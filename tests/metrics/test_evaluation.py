@@ -240,3 +240,17 @@ def test_a_name_that_is_no_utf_8_does_not_end_an_evaluation(tmp_path: Path) -> N
     evaluation.add(name, "p", truth * 0.9, truth)
     assert evaluation.figures(1.5)["dice"]["value"] == pytest.approx(1.0)
     assert "m\\udcfcller.png" in evaluation.write_csv(tmp_path / "per_image.csv").read_text(encoding="utf-8")
+
+
+def test_lesions_that_are_all_missed_are_not_certain() -> None:
+    evaluation, truth = LesionEvaluation(), np.zeros((20, 20), dtype=bool)
+    truth[5:12, 5:12] = True
+    for number in range(8):
+        evaluation.add(f"{number}.png", f"g{number}", np.zeros((20, 20)), truth)
+    figures = evaluation.figures()
+    exact = pytest.approx(1 - 0.025 ** (1 / 8))
+    for name in ("dice", "surface_dice"):
+        assert (figures[name]["value"], figures[name]["low"], figures[name]["high"]) == (0.0, 0.0, exact), name
+    for name in ("dice_pooled", "recall_pooled"):
+        assert (figures[name]["value"], figures[name]["low"]) == (0.0, None), name
+        assert "or all have the same" in figures[name]["definition"]

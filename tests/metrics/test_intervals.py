@@ -85,3 +85,12 @@ def test_a_share_between_none_and_all_has_the_bootstrap_of_groups() -> None:
     assert share_with_interval(groups, values, weights) == with_interval(groups, values, mean_of_sums, weights)
     _, alone = share_with_interval(["a"] * 10, values * [0, 1], draw_weights(1, 50, seed=0))
     assert alone is None
+
+
+def test_draws_that_are_all_alike_are_no_interval() -> None:
+    groups, weights = ["a", "b", "c"], draw_weights(3, 50, seed=0)
+    alike = np.array([[0.7, 1.0]] * 3)
+    assert with_interval(groups, alike, mean_of_sums, weights) == (pytest.approx(0.7), None)
+    assert share_with_interval(groups, alike, weights) == (pytest.approx(0.7), None)
+    _, interval = with_interval(groups, alike + [[0, 0], [0.1, 0], [0, 0]], mean_of_sums, weights)
+    assert interval[0] < interval[1]

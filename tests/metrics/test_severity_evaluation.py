@@ -158,3 +158,8 @@ def test_five_right_pictures_are_not_certain() -> None:
     assert accuracy["value"] == accuracy["high"] == 1.0 and accuracy["low"] == pytest.approx(0.025 ** (1 / 5))
     wrong = collected([0, 1], [1, 0]).figures()["accuracy"]
     assert wrong["value"] == wrong["low"] == 0.0 and wrong["high"] == pytest.approx(1 - 0.025 ** (1 / 2))
+    figures = collected([0, 1, 2, 0, 1], [0, 1, 2, 0, 1]).figures()
+    for name in ("macro_f1", "macro_recall", "maee", "kappa"):
+        assert (figures[name]["value"], figures[name]["low"], figures[name]["high"]) == (1.0, None, None), name
+        assert "No interval: too few groups, or all have the same." in figures[name]["definition"]
+    assert "No interval" not in figures["accuracy"]["definition"]

@@ -107,3 +107,22 @@ def test_the_sample_set_is_said_aloud(make_run: Callable[..., Path], tmp_path: P
 def test_a_folder_without_the_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="recipes.csv"):
         write_recipe_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ships", "said"),
+    [
+        ({}, ("the highest point of each", "at the epoch that is best on validation")),
+        (dict.fromkeys(RECIPES, "last"), ("the last point of each", "of the last epoch (shipped_epoch)")),
+        ({"less_net": "last"}, ("the point of the epoch that is shipped", "at the epoch that is shipped (shipped")),
+    ],
+)
+def test_the_page_says_which_epoch_is_compared(
+    ships: dict[str, str], said: tuple[str, str], make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = compared(tmp_path, make_run)
+    for name, epoch in ships.items():
+        (path,) = (folder / name).rglob("config.json")
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"shipped_epoch": epoch}))
+    text = plain(write_recipe_report(folder).read_text())
+    assert all(words in text for words in said)

@@ -252,7 +252,27 @@ def test_what_validation_did_not_choose_is_not_called_chosen(
     assert ("Test, best" in text) == (chosen and tested)
     assert ("They flatter" in text) == (chosen and not tested)
     assert ("as asked for (shipped_epoch)" in text) == (ships == "last")
-    assert ("no validation split to choose by" in text) == (not validated and tested)
+    assert ("no validation split to choose by" in text) == (not validated and tested and ships == "best")
+    assert ("best (9)" in text) == ("Chosen on validation only" in text) == chosen
+
+
+def test_validation_that_gave_no_figure_chose_nothing(tmp_path: Path, make_run) -> None:
+    run = make_run(tmp_path, images=4)
+    header, *rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+    rows = [["" if name == "val_dice" else cell for name, cell in zip(header, row, strict=True)] for row in rows]
+    (run / "metrics.csv").write_text("\n".join(",".join(row) for row in [header, *rows]))
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "since validation gave no figure to choose by" in text
+    assert "best on validation" not in text and "Test, best" not in text
+
+
+def test_few_groups_of_validation_are_said_to_be_few(tmp_path: Path, make_run) -> None:
+    run = make_run(tmp_path, images=4)
+    metrics = json.loads((run / "test_metrics.json").read_text())
+    del metrics["best"], metrics["last"]
+    (run / "test_metrics.json").write_text(json.dumps(metrics))
+    (run / "per_image.csv").unlink()
+    assert "4 groups are few" in Page(write_report(run).read_text(encoding="utf-8")).text
 
 
 def test_a_supervised_run_has_no_unlabelled_curves(tmp_path: Path, make_run) -> None:

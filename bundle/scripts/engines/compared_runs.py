@@ -28,18 +28,22 @@ def shipped_validation(run_dir: Path) -> float:
     found = [value for value in found if not math.isnan(value)]
     if not found:
         raise StageError(f"{run_dir}: no validation Dice, by which runs are compared; give --split a validation part.")
-    config = run_dir / "config.json"
-    ships = json.loads(config.read_text(encoding="utf-8")).get("shipped_epoch") if config.is_file() else None
-    return found[-1] if ships == "last" else max(found)
+    if _read(run_dir / "config.json").get("shipped_epoch") != "last":
+        return max(found)
+    measured = _read(run_dir / "test_metrics.json").get("validation", {}).get("figures", {}).get("dice", {})
+    return measured.get("value", found[-1])  # of the last epoch, which val_interval may have left out
 
 
 def figures_of(run_dir: Path) -> dict[str, Any]:
     """FIGURES of a run: what the network that it ships has on validation, and on the test split, if that was read."""
-    test = run_dir / "test_metrics.json"
-    measured = json.loads(test.read_text(encoding="utf-8")) if test.is_file() else {}
+    measured = _read(run_dir / "test_metrics.json")
     figures = measured.get("best", {"figures": {}})["figures"]  # without a test part it has those of validation alone
     tested = {f"test_{name}": figures.get(name, {}).get("value") for name in ("dice", "iou")}
     return {"val_dice": shipped_validation(run_dir), **tested, "run_dir": str(run_dir)}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def ship_best(folder: Path, rows: Sequence[dict[str, Any]], own: Sequence[str], mark: str, name: str) -> dict[str, Any]:

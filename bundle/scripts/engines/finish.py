@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -63,8 +64,7 @@ def finish_run(
     Returns:
         the content of test_metrics.json.
     """
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()  # The others read what rank 0 may still be writing.
+    _wait_for_all()  # The others read what rank 0 may still be writing.
     shared = {"device": torch.device(device), "postprocessing": postprocessing, "inferer": inferer}
     result = {"key_metric": key_metric}
     result |= measure_checkpoint(network, run.path / "model.pt", validation, test, run.path, evaluation, **shared)
@@ -117,6 +117,9 @@ def measure_checkpoint(
 
     "temperature" is there where the evaluation has one: None where none could be fitted.
     """
+    if is_main_process():
+        _take_away_earlier(output_dir, evaluation().table)
+    _wait_for_all()
     epoch = load_into(network, checkpoint)
     calibrated = isinstance(evaluation(), HasTemperature)
     result: dict[str, Any] = {"temperature": None} if calibrated else {}
@@ -137,6 +140,18 @@ def measure_checkpoint(
     else:
         logger.warning("No test split: there are validation figures alone.")
     return result
+
+
+def _wait_for_all() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def _take_away_earlier(output_dir: Path, table: str) -> None:
+    """Rows and masks of an earlier measurement in this folder: those of other frames would pass for this one's."""
+    if (output_dir / table).is_file():  # so the predictions beside it are an evaluation's
+        shutil.rmtree(output_dir / "predictions", ignore_errors=True)
+        (output_dir / table).unlink()
 
 
 def _temperature(evaluation: HasTemperature) -> float | None:

@@ -96,15 +96,16 @@ _OF_SEVERITY = {
 }
 
 
-def severity_definition(name: str) -> tuple[str, str]:
-    """Definition and unit of a figure of severity."""
-    return _OF_SEVERITY[name]
+def severity_definition(name: str, interval_defined: bool) -> tuple[str, str]:
+    """Definition and unit of a figure of severity, and why it has no interval where it has none."""
+    text, of = _OF_SEVERITY[name]
+    return text if interval_defined else f"{text} No interval: too few groups, or all have the same.", of
 
 
 def volume_definition(name: str, interval_defined: bool) -> str:
     """The definition of figure `name` of volumes, and why it has no interval where it has none."""
     text = _OF_VOLUMES.get(name, _OF_VOLUMES["dice_"]) + _EMPTY_STRUCTURE
-    return text if interval_defined else text + " No interval: too few groups of volumes."
+    return text if interval_defined else text + " No interval: too few groups of volumes, or all have the same."
 
 
 def title(name: str) -> str:
@@ -128,7 +129,7 @@ def definition(name: str, facts: dict[str, Any], value_defined: bool, interval_d
     if not value_defined:
         text += " " + _UNDEFINED[name]
     elif not interval_defined:
-        text += " No interval: too few groups of images have this figure."
+        text += " No interval: too few groups of images have this figure, or all have the same."
     return text
 
 

@@ -148,8 +148,8 @@ class LesionEvaluation:
         results: dict[str, tuple[float, Any]] = {}
         for name in PER_IMAGE:
             values = np.stack([[row[name] for row in rows], images], axis=1)
-            of_shares = name in OVERLAP_NAMES
-            results[name] = share_with_interval(groups, values, weights) if of_shares else measure(values, mean_of_sums)
+            in_pixels = name == "hd95"
+            results[name] = measure(values, mean_of_sums) if in_pixels else share_with_interval(groups, values, weights)
         counts = counts_array(rows)
         for name in POOLED:
             results[name] = measure(counts, lambda sums, name=name: pooled_figures(*sums.T)[name])

@@ -32,8 +32,16 @@ def with_interval(
             weighted sum of group sums.
 
     Returns:
-        the figure, nan where undefined; (low, high), None where fewer than two groups have it.
+        the figure, nan where undefined; (low, high), None where fewer than two groups have it, or where all draws are
+        alike, as where each picture is right: an interval of no width would claim to be certain.
     """
+    value, interval = _drawn(groups, values, statistic, weights)
+    return value, None if interval is None or is_point(interval) else interval
+
+
+def _drawn(
+    groups: Sequence[str], values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], weights: np.ndarray
+) -> tuple[float, tuple[float, float] | None]:
     sums = sum_by_group(groups, values.reshape(len(values), -1))
     shape = (-1, *values.shape[1:])
     value = float(statistic(sums.sum(axis=0).reshape(shape))[0])
@@ -47,17 +55,16 @@ def share_with_interval(
 ) -> tuple[float, tuple[float, float] | None]:
     """A mean of figures in 0..1, or a share of rows, and its 95 % interval over groups.
 
-    As with_interval, but where all rows have 0, or all have 1, every draw has it too, and a bootstrap of no width would
-    claim to be certain: there the interval is the exact binomial one of as many groups (Clopper and Pearson,
-    Biometrika 1934).
+    As with_interval, but where all rows have 0, or all have 1, and every draw too, the interval is the exact binomial
+    one of as many groups (Clopper and Pearson, Biometrika 1934).
 
     Args:
         groups: of each of N rows. values: (N, 2), figure in 0..1 and whether the row counts, both 0 where not.
         weights: of draw_weights.
     """
-    value, interval = with_interval(groups, values, mean_of_sums, weights)
+    value, interval = _drawn(groups, values, mean_of_sums, weights)
     if interval is None or value not in (0.0, 1.0):
-        return value, interval
+        return value, None if interval is None or is_point(interval) else interval
     bound = 0.025 ** (1 / np.count_nonzero(sum_by_group(groups, values)[:, 1]))
     return value, ((0.0, 1.0 - bound) if value == 0.0 else (bound, 1.0))
 
@@ -65,6 +72,11 @@ def share_with_interval(
 def mean_of_sums(sums: np.ndarray) -> np.ndarray:
     """Quotient of the two columns of (M, 2), a sum and a count; nan where the count is 0."""
     return np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] > 0)
+
+
+def is_point(interval: tuple[float, float]) -> bool:
+    """Whether an interval has no width but that of rounding."""
+    return interval[1] - interval[0] < 1e-9
 
 
 def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:

@@ -13,7 +13,7 @@ from torch import distributed
 from scripts.io.table import Table
 from scripts.metrics.definitions import severity_definition
 from scripts.metrics.evaluation import Figure
-from scripts.metrics.intervals import draw_weights, percentile_interval, share_with_interval, with_interval
+from scripts.metrics.intervals import draw_weights, is_point, percentile_interval, share_with_interval, with_interval
 
 
 class SeverityEvaluation:
@@ -102,8 +102,8 @@ class SeverityEvaluation:
                 "value": float(value) if np.isfinite(value) else None,
                 "low": None if interval is None else interval[0],
                 "high": None if interval is None else interval[1],
-                "unit": severity_definition(name)[1],
-                "definition": severity_definition(name)[0],
+                "unit": severity_definition(name, interval is not None)[1],
+                "definition": severity_definition(name, interval is not None)[0],
             }
             for name, (value, interval) in results.items()
         }
@@ -204,7 +204,8 @@ def _spearman_with_interval(
     for weight in weights:
         chosen = np.repeat(np.arange(len(place)), weight[place].astype(int))
         draws.append(spearman(severities[chosen], scores[chosen]))
-    return value, percentile_interval(np.array(draws))
+    interval = percentile_interval(np.array(draws))
+    return value, None if interval is None or is_point(interval) else interval
 
 
 def _margins(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

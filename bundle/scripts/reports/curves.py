@@ -15,14 +15,15 @@ def epoch_charts(run: RunFiles) -> list[Chart]:
     folder, rows = run.path / "figures", run.epochs
     if not rows:
         return []
-    best = (run.test_metrics.get("best") or run.test_metrics.get("validation") or {}).get("epoch")
+    shipped = (run.test_metrics.get("best") or run.test_metrics.get("validation") or {}).get("epoch")
+    chosen = "Chosen on validation only; the test split is read once, at the end."
     semi = any(math.isfinite(row.get("lesion_share", math.nan)) for row in rows)
     prior = labelled_lesion_share(run) if semi else None
     return present(
         epoch_chart(
-            folder, "validation", "Validation", "Chosen on validation only; the test split is read once, at the end.",
+            folder, "validation", "Validation", chosen if run.was_chosen else "No epoch was chosen by it.",
             rows, _validation_lines(run),
-            best_epoch=best,
+            best_epoch=shipped if run.was_chosen else None,
         ),
         epoch_chart(
             folder, "loss", "Loss", "Mean over the epoch.", rows,

@@ -48,6 +48,7 @@ def write_recipe_report(chain_dir: str | Path) -> Path:
         second=ranked[1]["recipe"],
         rows=[_row(row, runs[row["recipe"]], folder) for row in ranked],
         chart=_chart(folder, ranked, runs),
+        epoch=_compared(runs)[1],
         counts=run.manifest.get("counts") or {},
         few_frames=FEW_FRAMES,
         sample=bool(run.manifest.get("sample")),
@@ -74,6 +75,16 @@ def _row(row: dict[str, str], run: RunFiles, folder: Path) -> dict[str, Any]:
     }
 
 
+def _compared(runs: dict[str, RunFiles]) -> tuple[str, str]:
+    """Which point of a curve is compared, and of which epoch that is: the one whose network a run ships."""
+    ships = {"last" if run.config.get("shipped_epoch") == "last" else "best" for run in runs.values()}
+    if len(ships) > 1:
+        return "the point of the epoch that is shipped", "at the epoch that is shipped (shipped_epoch)"
+    if ships == {"last"}:
+        return "the last point", "of the last epoch (shipped_epoch)"
+    return "the highest point", "at the epoch that is best on validation"
+
+
 def _chart(folder: Path, ranked: Sequence[dict[str, str]], runs: dict[str, RunFiles]) -> Chart | None:
     """Validation Dice over epochs, of as many recipes as there are line styles, the best first."""
     names = [row["recipe"] for row in ranked][: len(STYLES)]
@@ -83,5 +94,5 @@ def _chart(folder: Path, ranked: Sequence[dict[str, str]], runs: dict[str, RunFi
             epochs.setdefault(row["epoch"], {"epoch": row["epoch"]})[name] = row.get("val_dice", math.nan)
     rows = [epochs[epoch] for epoch in sorted(epochs)]
     few = f" The {len(STYLES)} best." if len(ranked) > len(STYLES) else ""
-    note = f"Mean Dice of the validation frames; the highest point of each is compared.{few}"
+    note = f"Mean Dice of the validation frames; {_compared(runs)[0]} of each is compared.{few}"
     return epoch_chart(folder / "figures", "recipes", "Validation", note, rows, [Line(name, name) for name in names])

@@ -59,10 +59,10 @@ def write_report(run_dir: str | Path) -> Path:
         columns=_columns(run),
         checkpoint=_checkpoint(run),
         validated=any(name.startswith("val_") and value == value for row in run.epochs for name, value in row.items()),
-        chosen=_was_chosen(run),
+        chosen=run.was_chosen,
         subgroups=subgroup_table(run),
         measured=len({row["file"] for row in run.images or run.structures or run.graded}),
-        groups=len({row.get("group") for row in run.images or run.structures or run.graded}),
+        groups=_groups(run),
         few_groups=FEW_GROUPS,
         charts=epoch_charts(run),
         spread=present(
@@ -118,22 +118,27 @@ def shared_groups(run: RunFiles) -> list[str]:
     return sorted(group for group, found in sides.items() if len(found) > 1)
 
 
-def _was_chosen(run: RunFiles) -> bool:
-    """Whether the network is that of the epoch that was best on validation."""
-    return run.config.get("shipped_epoch") != "last" and bool(run.figures("validation"))
-
-
 def _checkpoint(run: RunFiles) -> str:
     """What the network that was measured is, as the beginning of a sentence."""
-    if _was_chosen(run):
+    if run.was_chosen:
         return "The checkpoint that was best on validation"
-    if run.figures("validation"):
+    if run.config.get("shipped_epoch") == "last":
         return "The network of the last epoch, as asked for (shipped_epoch)"
+    if run.figures("validation"):
+        return "The network of the last epoch, since validation gave no figure to choose by while it learned"
     return "The network of the last epoch, since there is no validation split to choose by"
 
 
+def _groups(run: RunFiles) -> int:
+    """Groups that the figures on the cards are of: those of the test split, or of validation where there is none."""
+    if rows := run.images or run.structures or run.graded:
+        return len({row.get("group") for row in rows})
+    counts = run.manifest.get("counts") or {}
+    return 0 if run.figures("best") else int(counts.get("validation", {}).get("groups", 0))
+
+
 def _titles(run: RunFiles) -> dict[str, str]:
-    return COLUMNS if _was_chosen(run) else UNCHOSEN
+    return COLUMNS if run.was_chosen else UNCHOSEN
 
 
 def cards(run: RunFiles) -> list[dict[str, Any]]:

@@ -83,6 +83,20 @@ class RunFiles:
         part = self.test_metrics.get(column) or {}
         return part.get("figures", part) or {}
 
+    @property
+    def was_chosen(self) -> bool:
+        """Whether the network that is shipped is that of the epoch that was best on validation."""
+        if self.config.get("shipped_epoch") == "last" or not self.figures("validation"):
+            return False
+        return self.was_validated or not self.epochs
+
+    @property
+    def was_validated(self) -> bool:
+        """Whether an epoch has a figure of validation by which epochs are compared."""
+        key = self.test_metrics.get("key_metric")
+        names = [str(key)] if key else [name for row in self.epochs[:1] for name in row if name.startswith("val_")]
+        return any(math.isfinite(row.get(name, math.nan)) for row in self.epochs for name in names)
+
     def labels(self, section: str) -> dict[str, Path]:
         """Absolute mask path of each labelled file of a section."""
         entries = self.manifest.get("files") or []

@@ -46,7 +46,7 @@ def severity_commands(run: RunFiles, configs: Path) -> list[Command]:
         ),
         Command(
             "Train a segmentation from this encoder, on a data set with masks (in the place of the word in capitals):",
-            f"{shlex.join(RUN)} --config_file {configs / 'train.json'} {shlex.join([*segment, *root])}",
+            shlex.join([*RUN, "--config_file", str(configs / "train.json"), *segment, *root]),
         ),
     ]  # fmt: skip
     if run.config.get("objective") != "semise":
