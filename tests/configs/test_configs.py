@@ -42,7 +42,7 @@ OWN = {
     "mine_pseudo_labels": {
         *("pre_annotate", "sample_dir", "seed", "label_fraction", "split", "unlabeled_data", "near_duplicate"),
         *("video_frames_per_second", "segmenter", "sam_weights", "cache_dir", "embedding_cache_gb", "passes"),
-        *("student_masks", "mining_set", "prompts", "rules", "miner", "stable_split"),
+        *("student_masks", "mining_set", "prompts", "rules", "miner", "stable_split", "value_map"),
     },
     "evaluate": {"checkpoint", "evaluation_dir", "allow_seen_frames", "evaluating"},
     "multi_gpu_inference": {"shard", "shards", "shard_dir"},

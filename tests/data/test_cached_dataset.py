@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -113,3 +115,17 @@ def test_items_of_others_get_a_file_and_a_group() -> None:
     dataset = BoundedCacheDataset([{"image": "a/b.png"}, {"image": "c.png", "file": "x", "group": "g"}, 7], lambda x: x)
     assert dataset.data[0] == {"image": "a/b.png", "file": "b.png", "group": "b.png"}
     assert dataset.data[1:] == [{"image": "c.png", "file": "x", "group": "g"}, 7]
+
+
+def test_frames_of_a_file_are_loaded_by_one_thread() -> None:
+    threads: dict[str, set[int]] = {}
+
+    def load(item: dict) -> dict:
+        time.sleep(0.002)
+        threads.setdefault(item["image"].split("#")[0], set()).add(threading.get_ident())
+        return {"pixels": np.full(10, int(item["image"].split("#")[1]), np.uint8)}
+
+    items = [{"image": f"v{volume}.nii#{number}", "file": "", "group": ""} for volume in "abc" for number in range(20)]
+    dataset = BoundedCacheDataset(items, load, num_workers=8, progress=False)
+    assert [int(item["pixels"][0]) for item in dataset] == [*range(20)] * 3
+    assert dataset.cache_num == 60 and {len(found) for found in threads.values()} == {1}

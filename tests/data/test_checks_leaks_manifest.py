@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from PIL import Image
 
 from scripts.data.checks import check_files
 from scripts.data.errors import DatasetError, LeakError
-from scripts.data.fingerprints import fingerprint
+from scripts.data.fingerprints import fingerprint, map_files
 from scripts.data.layouts import read_dataset
 from scripts.data.leaks import check_groups, check_leaks
 from scripts.data.manifest import read_manifest, write_manifest
@@ -231,3 +233,20 @@ def test_copied_tree_has_the_same_fingerprints(tiny_dataset: Path, tmp_path: Pat
     shutil.copytree(tiny_dataset, tmp_path / "copy")
     one, two = (read_dataset(root)["pool"] for root in (tiny_dataset, tmp_path / "copy"))
     assert [fingerprint(item["image"]) for item in one] == [fingerprint(item["image"]) for item in two]
+
+
+def test_the_frames_of_a_file_are_one_threads() -> None:
+    threads: dict[str, set[int]] = {}
+
+    def read(path: str) -> str:
+        time.sleep(0.002)
+        threads.setdefault(path.split("#")[0], set()).add(threading.get_ident())
+        if path == "b.nii#3":
+            raise ValueError("broken")
+        return path
+
+    paths = [f"{name}.nii#{number}" for number in range(6) for name in "abc"]
+    found = map_files(read, [*paths, *paths], "reading")
+    assert list(found) == paths and str(found.pop("b.nii#3")) == "broken"
+    assert all(path == answer for path, answer in found.items())
+    assert {len(one) for one in threads.values()} == {1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from make_video import make_clip, numbered_frame, read_number
@@ -154,3 +155,21 @@ def test_several_masks_of_one_picture_are_no_frames(tiny_dataset: Path) -> None:
     mask.unlink()
     with pytest.raises(DatasetError, match=r"(?s)frame_00.png is one picture.*several masks.*frame_00/1.png.*/2.png"):
         build_datalists(tiny_dataset)
+
+
+def test_two_masks_for_one_frame_are_refused(tiny_dataset: Path) -> None:
+    clip_of(tiny_dataset / "images" / "clip.mp4", [0, 1, 2])
+    (tiny_dataset / "masks" / "clip").mkdir()
+    for name in ("1.png", "000001.png"):
+        Image.new("L", (96, 64), 0).save(tiny_dataset / "masks" / "clip" / name)
+    with pytest.raises(DatasetError, match=r"clip/000001\.png and clip/1\.png are both masks of frame 1 of clip\.mp4"):
+        read_dataset(tiny_dataset)
+
+
+def test_a_label_volume_beside_masks_of_single_frames_is_refused(tiny_dataset: Path) -> None:
+    clip_of(tiny_dataset / "images" / "clip.mp4", [0, 1, 2])
+    (tiny_dataset / "masks" / "clip").mkdir()
+    Image.new("L", (96, 64), 255).save(tiny_dataset / "masks" / "clip" / "000001.png")
+    nib.save(nib.Nifti1Image(np.zeros((96, 64, 3), np.uint8), np.eye(4)), tiny_dataset / "masks" / "clip.nii.gz")
+    with pytest.raises(DatasetError, match=r"(?s)clip\.nii\.gz: a label volume.*keep one of both.*000001\.png"):
+        expand_media(read_dataset(tiny_dataset))

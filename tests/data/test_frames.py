@@ -141,3 +141,29 @@ def test_outputs_of_an_earlier_run_are_no_frames(tmp_path: Path) -> None:
     assert list_frames(tmp_path, leave_out=tmp_path / "out").files == ["a.png"]
     assert list_frames(tmp_path, leave_out=tmp_path).files == ["a.png", "out/overlays/a.png"]
     assert list_frames(tmp_path / "out", leave_out=tmp_path / "elsewhere").files == ["overlays/a.png"]
+
+
+def test_a_folder_and_a_link_to_it_have_one_name_on_every_machine(tmp_path: Path) -> None:
+    for first in ("folder", "link"):
+        root = tmp_path / first
+        root.mkdir()
+        make = {
+            "folder": lambda root=root: (root / "2024").mkdir(),
+            "link": lambda root=root: (root / "latest").symlink_to(root / "2024"),
+        }
+        for name in sorted(make, key=lambda name: name != first):
+            make[name]()
+        Image.new("RGB", (8, 8)).save(root / "2024" / "a.png")
+        assert list_frames(root).files == ["2024/a.png"]
+
+
+def test_what_is_left_out_is_logged_and_what_no_reader_knows_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("photo.heic", "IM0001", "slide.tga", "notes.txt", "table.csv", "Thumbs.db"):
+        (tmp_path / name).write_bytes(b"\0" * 600)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    frames = list_frames(tmp_path)
+    assert frames.files == ["a.png", "photo.heic"] and frames[1]["kind"] == "picture"
+    assert "2 files in" in caplog.text and "IM0001" in caplog.text and "slide.tga" in caplog.text
+    assert "notes.txt" not in caplog.text and "Thumbs" not in caplog.text

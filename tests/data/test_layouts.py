@@ -339,3 +339,14 @@ def test_a_table_of_another_encoding_is_named(tiny_dataset: Path) -> None:
     (tiny_dataset / "groups.csv").write_bytes("file,group\nmüller.png,a\n".encode("cp1252"))
     with pytest.raises(DatasetError, match=r"groups.csv: not UTF-8 .*save it as CSV UTF-8"):
         read_dataset(tiny_dataset)
+
+
+def test_nested_sub_folders_are_warned_of(tiny_dataset: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("one/left", "one/right", "two"):
+        place = tiny_dataset / "images" / name
+        place.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(place / "x.png")
+    (tiny_dataset / "groups.csv").unlink(missing_ok=True)
+    groups = {item["group"] for item in read_dataset(tiny_dataset)["pool"] if item["file"].endswith("x.png")}
+    assert groups == {"one/left", "one/right", "two"}
+    assert "one/left" in caplog.text and "show the same patient" in caplog.text and "groups.csv" in caplog.text

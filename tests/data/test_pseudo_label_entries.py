@@ -108,3 +108,14 @@ def test_entries_of_a_datalist_can_be_read_again(listed: Any, tmp_path: Path) ->
     }
     elsewhere = as_entries(sections["training"], tmp_path / "other")
     assert all(Path(entry["image"]).is_absolute() for entry in elsewhere)
+
+
+def test_a_value_map_is_of_drawn_masks_alone(listed: Any, tmp_path: Path) -> None:
+    dataset, content = listed[0].parent, listed[1]
+    for entry in content["training"]:  # drawn ones hold classes
+        path = dataset / entry["label"]
+        Image.fromarray(np.minimum(np.asarray(Image.open(path)), 1)).save(path)
+    value_map = {"0": 0, "1": 1}
+    assert len(build(listed, value_map=value_map)["unlabeled"]) == 2, "mined masks hold 0 and 255"
+    for item in build_mining_set(listed[0], value_map=value_map, label_fraction=0.5, split=(0.6, 0.2, 0.2)).frames:
+        assert "label" not in item

@@ -91,3 +91,27 @@ def test_the_other_processes_leave_it_to_the_first(
 ) -> None:
     monkeypatch.setattr("scripts.data.seen_frames.rank", lambda: 1)
     refuse_seen_frames(checkpoint, write(tmp_path / "out", test="a"))
+
+
+def rows(path: Path, *files: tuple[str, str, str, bool]) -> Path:
+    """A manifest of (section, file, SHA-256, blank)."""
+    path.parent.mkdir(exist_ok=True)
+    found = [
+        {"section": section, "file": file, "sha256": digest} | ({"blank": True} if blank else {})
+        for section, file, digest, blank in files
+    ]
+    path.write_text(json.dumps(dict.fromkeys(KEYS, 0) | {"warnings": [], "files": found}))
+    return path
+
+
+def test_frames_of_a_file_are_told_apart_and_black_ones_not_compared(tmp_path: Path) -> None:
+    manifest = rows(
+        tmp_path / "run" / "manifest.json",
+        *[("training", "clip.mp4#1", "clip", False), ("test", "clip.mp4#9", "clip", False)],
+        *[("training", "black.png", "black", True), ("test", "dark.png", "black", True)],
+    )
+    checkpoint = manifest.with_name("model.pt")
+    refuse_seen_frames(checkpoint, manifest)
+    seen = rows(tmp_path / "out" / "manifest.json", ("test", "copy.mp4#1", "clip", False))
+    with pytest.raises(LeakError, match=r"1 of 1 frames .*\n  copy.mp4#1, now test, was training"):
+        refuse_seen_frames(checkpoint, seen)

@@ -10,7 +10,7 @@ import pytest
 from label_env import run_in_label_env
 from make_dicom import SOP_CLASSES, make_clip, pictures, write_dicom, write_video_dicom
 from numpy.testing import assert_allclose
-from PIL import Image
+from PIL import Image, TiffImagePlugin, TiffTags
 from pydicom import Dataset
 from pydicom.uid import HEVCMP51, MPEG4HP41
 
@@ -238,3 +238,16 @@ def test_dicom_that_itk_cannot_read(tmp_path: Path, caplog: pytest.LogCaptureFix
     path = write_video_dicom(tmp_path / "a.dcm", pictures(4, 48, 64), syntax=HEVCMP51, **CLASSIC)
     assert_allclose(read_affine(path), IDENTITY_LPS)
     assert "a.dcm: ITK cannot read it" in caplog.text and "Secret" not in caplog.text
+
+
+@pytest.mark.parametrize("density", [(72, 0), (0, 0), (0, 1)])
+def test_a_tiff_whose_resolution_is_no_number_has_pixels_of_1_mm(tmp_path: Path, density: tuple[int, int]) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag in (282, 283):
+        tags.tagtype[tag] = TiffTags.RATIONAL
+        tags[tag] = TiffImagePlugin.IFDRational(*density)
+    tags[296] = 2
+    Image.new("RGB", (8, 6)).save(tmp_path / "a.tif", tiffinfo=tags)
+    with Image.open(tmp_path / "a.tif") as image:
+        assert image.tag_v2[296] == 2 and not float(image.tag_v2[282]) > 0  # the test can fail
+    np.testing.assert_array_equal(np.abs(np.diag(read_affine(tmp_path / "a.tif"))), [1, 1, 1, 1])

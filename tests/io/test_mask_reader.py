@@ -195,3 +195,36 @@ def test_real_masks(shared_dir: Path) -> None:
             reference = np.array(Image.open(path).convert("L")) > 127
             assert set(np.unique(read_mask(path))) <= {0, 1}
             assert (read_mask(path) != reference).mean() < 1e-3
+
+
+@pytest.mark.parametrize("colour", [(200, 30, 30), (0, 0, 0), (128, 0, 0)])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_a_lesion_drawn_on_transparent_white_is_not_turned_round(
+    tmp_path: Path, mode: str, colour: tuple[int, int, int]
+) -> None:
+    pixels = np.where(TRUTH[..., None] > 0, (*colour, 255), (255, 255, 255, 0)).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    if mode == "LA":
+        image = image.convert("LA")
+    if mode == "P":
+        image = Image.fromarray(TRUTH)
+        image.putpalette([255, 255, 255, *colour])
+        image.info["transparency"] = 0
+    image.save(tmp_path / "m.png")
+    with pytest.raises(MediaError, match=r"m\.png: the strongest colour of the mask \(255\) is transparent everywhere"):
+        read_mask(tmp_path / "m.png")
+
+
+def test_a_transparent_background_that_is_dark_does_no_harm(tmp_path: Path) -> None:
+    pixels = np.where(TRUTH[..., None] > 0, (200, 30, 30, 255), (0, 0, 0, 0)).astype(np.uint8)
+    np.testing.assert_array_equal(read_mask(save(tmp_path, pixels)), TRUTH)
+    nothing = np.dstack([TRUTH * 90, TRUTH * 0])  # a program that leaves alpha at 0
+    np.testing.assert_array_equal(read_mask(save(tmp_path, nothing)), TRUTH)
+
+
+def test_a_value_map_does_not_cut_fractions_off(tmp_path: Path) -> None:
+    Image.fromarray(np.where(TRUTH > 0, 0.9, 0.0).astype(np.float32)).save(tmp_path / "m.tif")
+    with pytest.raises(MediaError, match=r"m\.tif: the mask has the value 0\.9; value_map names whole numbers"):
+        read_mask(tmp_path / "m.tif", {0: 0, 1: 1})
+    Image.fromarray(TRUTH.astype(np.float32)).save(tmp_path / "whole.tif")
+    np.testing.assert_array_equal(read_mask(tmp_path / "whole.tif", {0: 0, 1: 1}), TRUTH)

@@ -219,3 +219,21 @@ def test_a_forked_process_ends_and_opens_its_own(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     np.testing.assert_array_equal(video.frame(3), expected)
     video.close()
+
+
+@pytest.mark.parametrize("b_frames", [0, 2])
+def test_clips_put_one_after_the_other(tmp_path: Path, b_frames: int) -> None:
+    parts = [
+        make_clip(
+            tmp_path / f"{first}.ts", 10, b_frames=b_frames, pictures=[numbered_frame(first + k) for k in range(10)]
+        )
+        for first in (0, 100)
+    ]
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with VideoFile(path) as video:
+        numbers = [*range(10), *range(100, 110)]
+        assert [read_number(video.frame(index)) for index in range(len(video))] == numbers
+        assert [read_number(video.frame(index)) for index in (15, 3, 12, 0, 19)] == [105, 3, 102, 0, 109]
+        assert video.time(19) == pytest.approx(19 / 25, abs=0.02)
+        assert any("time stamps start anew once" in warning for warning in video.info.warnings)

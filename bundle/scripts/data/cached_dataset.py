@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, groupby
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
@@ -13,9 +14,12 @@ import torch
 from monai.data import CacheDataset
 from tqdm import tqdm
 
+from scripts.io.frame_address import split_address
+
 logger = logging.getLogger(__name__)
 
 DEFAULT_BYTES = 2 * 1024**3
+_RUN = 256  # frames of one file that a thread loads before the memory they take is looked at
 
 
 class BoundedCacheDataset(CacheDataset):
@@ -53,18 +57,22 @@ class BoundedCacheDataset(CacheDataset):
         )
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
-        """Load items in small batches of threads until one no longer fits."""
+        """Load items in small batches of threads until one no longer fits.
+
+        Frames of a file that follow each other are one thread's: a volume that each thread has opened is in memory so
+        many times.
+        """
         wanted = list(range(len(self.data))) if indices is None else list(indices)
         cache: list[Any] = []
         self.cached_bytes = 0
         full = self.max_bytes == 0
-        step = 4 * self.num_workers
         bar = tqdm(total=len(wanted), desc="loading into memory", disable=not self.progress or full, leave=False)
         with ThreadPool(self.num_workers) as pool, bar:
-            for start in range(0, len(wanted), step):
+            for runs in self._batches(wanted):
                 if full:
                     break
-                for item in pool.imap(self._load_cache_item, wanted[start : start + step]):
+                loaded = pool.imap(lambda run: [self._load_cache_item(index) for index in run], runs)
+                for item in chain.from_iterable(loaded):
                     size = nbytes(item)
                     full = full or self.cached_bytes + size > self.max_bytes
                     if not full:
@@ -82,9 +90,27 @@ class BoundedCacheDataset(CacheDataset):
         )
         return cache
 
+    def _batches(self, indices: Sequence[int]) -> Iterator[list[list[int]]]:
+        """Runs of indices of one file each, in order, together enough for all threads."""
+        batch: list[list[int]] = []
+        for _, of_file in groupby(indices, key=lambda index: _file_of(self.data[index])):
+            of_file = list(of_file)
+            for start in range(0, len(of_file), _RUN):
+                batch.append(of_file[start : start + _RUN])
+                if len(batch) >= self.num_workers and sum(map(len, batch)) >= 4 * self.num_workers:
+                    yield batch
+                    batch = []
+        yield batch
+
     def _transform(self, index: int) -> Any:
         # a negative index would miss a cache shorter than the data; one past the end ends `for item in dataset`
         return super()._transform(range(len(self))[index])
+
+
+def _file_of(item: Any) -> Any:
+    """The file that an item's picture is in; of what is no item, itself."""
+    image = item.get("image") if isinstance(item, Mapping) else None
+    return split_address(image)[0] if isinstance(image, (str, os.PathLike)) else id(item)
 
 
 def nbytes(value: Any) -> int:

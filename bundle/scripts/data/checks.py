@@ -40,8 +40,10 @@ def check_files(items: Sequence[dict[str, Any]], value_map: ValueMap | None = No
     another affine than their volume of intensities, ten by name.
     """
     images = map_files(fingerprint, (item["image"] for item in items), "checking images")
-    labels = [item[key] for item in items for key in MASKS if key in item]
+    labels = [item["label"] for item in items if "label" in item]
+    mined = [item["pseudo_label"] for item in items if "pseudo_label" in item]
     masks = map_files(lambda path: _measure(path, value_map), labels, "checking masks")
+    masks |= map_files(lambda path: _measure(path, None), mined, "checking pseudo-labels")  # never of value_map
     errors = [_text(path, found) for path, found in {**images, **masks}.items() if isinstance(found, Exception)]
     for item, key in ((item, key) for item in items for key in MASKS if key in item):
         image, mask = images[item["image"]], masks[item[key]]

@@ -45,8 +45,8 @@ def expand_media(
 
     Raises:
         DatasetError: a mask for a file of several frames that does not say which; several masks for one picture; frame
-            numbers that are not there; a label volume of another number of frames, or of a picture that is turned by
-            its EXIF orientation.
+            numbers that are not there; a label volume beside masks of single frames, of another number of frames, or of
+            a picture that is turned by its EXIF orientation.
         MediaError: a label volume that cannot be read.
         ValueError: numbers that make no sense.
     """
@@ -117,6 +117,11 @@ def _has_label_volume(item: Item) -> bool:
 def _spread_labels(item: Item, path: Path, frames: int, turned: bool) -> Item:
     """A label volume of several frames becomes "frame_labels", frame k of it for frame k of the image."""
     label = item["label"]
+    if masks := item.get("frame_labels"):
+        raise DatasetError(
+            f"{label}: a label volume of all frames of {path}, which has masks of single frames too; keep one of both:"
+            + listing(sorted(masks.values()))
+        )
     if turned:
         raise DatasetError(
             f"{label}: a label volume for {path}, which is turned by its EXIF orientation; programs that make label "

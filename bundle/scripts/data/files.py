@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 Item = dict[str, Any]
 MASK_KINDS = ("picture", "volume")
-_NO_DATA = ("Thumbs.db", "desktop.ini")
+NO_DATA = ("Thumbs.db", "desktop.ini")
 _NO_DATA_SUFFIXES = (".csv",)
 
 
@@ -36,6 +36,16 @@ def find_groups(table: Path, files: list[str], folder: str) -> dict[str, str]:
     """
     # images/patient1/frame.png: the subfolder is the only hint at what belongs together
     by_folder = {file: parent for file in files if (parent := PurePosixPath(file).parent.as_posix()) != "."}
+    nested = sorted(parent for parent in set(by_folder.values()) if "/" in parent)
+    if nested and not table.is_file():
+        logger.warning(
+            "Sub-folders of sub-folders: each of %d in %s/ is a group of its own. If some show the same patient, say "
+            "so in %s:%s",
+            len(set(by_folder.values())),
+            folder,
+            table,
+            listing(nested),
+        )
     if table.is_file():
         return by_folder | read_groups(table, files, folder)
     for place in (table.parent, table.parent / folder):
@@ -66,6 +76,8 @@ def media_files(folder: Path) -> list[str]:
 def walk_once(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     """os.walk that follows links, each folder once: a link to a folder above would lead round and round.
 
+    Sub-folders come by name, those of a link last, so that a folder has the same name on every machine.
+
     Raises:
         DatasetError: a folder that may not be read; its pictures would be missing without a word.
     """
@@ -82,6 +94,7 @@ def walk_once(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
         seen.add(place)
         if "lost+found" in names:  # the file system's own, at the top of a disk
             names.remove("lost+found")
+        names.sort(key=lambda name: (os.path.islink(os.path.join(directory, name)), name))
         yield directory, names, files
 
 
@@ -96,24 +109,29 @@ def find_files(folder: Path, below: bool = True) -> dict[str, str]:
     found: dict[str, str] = {}
     ignored: list[str] = []
     for directory, names, files in walk_once(folder):
-        names[:] = sorted(name for name in names if below and not name.startswith((".", "__MACOSX")))
+        names[:] = [name for name in names if below and not name.startswith((".", "__MACOSX"))]
         for name in set(mask_folders(Path(directory))).intersection(names):
             logger.info("%s: %s/ holds masks and is left out of the pictures", directory, name)
             names.remove(name)
         for name in files:
             path = Path(directory, name)
-            if name.startswith(".") or name in _NO_DATA or path.suffix.lower() in known:
+            if name.startswith(".") or name in NO_DATA or path.suffix.lower() in known:
                 continue
             kind = media_type(path)
             if kind is None:
                 ignored.append(str(path))
             else:
                 found[path.relative_to(folder).as_posix()] = kind
-    if ignored:
+    log_ignored(folder, ignored)
+    return found
+
+
+def log_ignored(folder: Path, files: Sequence[str]) -> None:
+    """Say which files are passed over."""
+    if files:
         logger.warning(
             "%d files in %s are not pictures, videos or DICOM and are ignored:%s",
-            len(ignored),
+            len(files),
             folder,
-            listing(sorted(ignored)),
+            listing(sorted(files)),
         )
-    return found

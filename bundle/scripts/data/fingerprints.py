@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -65,6 +65,9 @@ def file_sha256(path: str) -> str:
 def map_files(function: Callable[[K], T], paths: Iterable[K], what: str) -> dict[K, T | Exception]:
     """Apply `function` to each distinct path (or pair of paths) in threads (decoding and hashing release the GIL).
 
+    The frames of a file are all one thread's: each thread opens the files that it reads, and a volume opened by all of
+    them would be in memory so many times.
+
     Returns {path: result, or the ValueError or OSError that it raised}, in the order of `paths`.
     A progress bar named `what` appears when it takes longer than two seconds.
     """
@@ -76,6 +79,13 @@ def map_files(function: Callable[[K], T], paths: Iterable[K], what: str) -> dict
             return error
 
     distinct = list(dict.fromkeys(paths))
-    with ThreadPoolExecutor(max_workers=min(16, (os.cpu_count() or 1))) as pool:
-        results = list(tqdm(pool.map(guarded, distinct), total=len(distinct), desc=what, delay=2, leave=False))
-    return dict(zip(distinct, results, strict=True))
+    files: dict[Any, list[K]] = {}
+    for path in distinct:
+        files.setdefault(split_address(path)[0] if isinstance(path, str) else path, []).append(path)
+    found: dict[K, T | Exception] = {}
+    bar = tqdm(total=len(distinct), desc=what, delay=2, leave=False)
+    with ThreadPoolExecutor(max_workers=min(16, (os.cpu_count() or 1))) as pool, bar:
+        for part in pool.map(lambda group: {path: guarded(path) for path in group}, files.values()):
+            found.update(part)
+            bar.update(len(part))
+    return {path: found[path] for path in distinct}

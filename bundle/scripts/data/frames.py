@@ -13,16 +13,17 @@ from pathlib import Path
 from tqdm import tqdm
 
 from scripts.data.errors import DatasetError
-from scripts.data.files import walk_once
+from scripts.data.files import NO_DATA, log_ignored, walk_once
 from scripts.data.layouts import Item
 from scripts.data.mask_folders import mask_folders
-from scripts.io.errors import DICOM_SUFFIXES, VIDEO_SUFFIXES, VOLUME_SUFFIXES, MediaError
+from scripts.io.errors import DICOM_SUFFIXES, HEIF_SUFFIXES, VIDEO_SUFFIXES, VOLUME_SUFFIXES, MediaError
 from scripts.io.frame_address import join_address
 from scripts.io.media import MovingFile, media_type, open_media
 from scripts.io.picture import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
+_TABLES = (".csv", ".json", ".txt", ".md", ".html")
 _KNOWN = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *DICOM_SUFFIXES, *VOLUME_SUFFIXES))
 
 
@@ -105,8 +106,8 @@ def list_frames(
     """Every frame of every picture, video, DICOM file and volume of a folder and its sub-folders, or of one file.
 
     Sorted by file, then by frame. A file that cannot be opened stays in as one frame: it is reported when it is read,
-    never passed over in silence. Links are followed. Other files (tables, notes, hidden files) are left out, and
-    labels/ of a MONAI Label studies folder.
+    never passed over in silence. Links are followed. Hidden files, tables and notes are left out, as is labels/ of a
+    MONAI Label studies folder; other files are left out and logged.
 
     Args:
         stride: every how manieth frame of a video is taken.
@@ -125,10 +126,13 @@ def list_frames(
     if not root.exists():
         raise DatasetError(f"dataset_dir {root} does not exist; give a folder of frames, videos or DICOM, or one file")
     found = [root] if root.is_file() else sorted(_files(root, leave_out))
-    kinds = {path: media_type(path) for path in found}
+    # A photograph that cannot be read is reported as such when it is its turn.
+    kinds = {path: "picture" if path.suffix.lower() in HEIF_SUFFIXES else media_type(path) for path in found}
     if root.is_file() and kinds[root] is None:
         kinds[root] = "picture"  # It was named: its reader says what is wrong with it.
     wanted = [path for path in found if kinds[path] is not None]
+    left = [path for path in found if kinds[path] is None and path.name not in NO_DATA]
+    log_ignored(root, [str(path) for path in left if path.suffix.lower() not in _TABLES])
     if not wanted:
         raise DatasetError(f"{root} holds no picture, video or DICOM file ({_KNOWN}); check --dataset_dir")
     base = root.parent if root.is_file() else root

@@ -113,7 +113,7 @@ def _read_folders(root: Path) -> dict[str, list[Item]]:
         raise DatasetError(f"{images} holds no pictures; {_READABLE}")
     of_stem = by_stem(images, files)
     masks = by_stem(of_masks[0], _mask_files(of_masks[0])) if of_masks else {}
-    of_frames = _frame_masks(of_stem, masks)
+    of_frames = _frame_masks(of_stem, masks, of_masks[0]) if of_masks else {}
     masks = {stem: file for stem, file in masks.items() if file not in of_frames}
     if orphans := sorted(set(masks) - set(of_stem)):
         lines = [f"{of_masks[0] / masks[stem]}" for stem in orphans]
@@ -133,14 +133,24 @@ def _read_folders(root: Path) -> dict[str, list[Item]]:
     return {"pool": pool, "unlabeled": unlabeled}
 
 
-def _frame_masks(of_stem: dict[str, str], masks: dict[str, str]) -> dict[str, tuple[str, int]]:
-    """Masks of single frames, clip/000012.png for images/clip.mp4 -> {mask file: (stem of the video, 12)}."""
-    found = {}
+def _frame_masks(of_stem: dict[str, str], masks: dict[str, str], folder: Path) -> dict[str, tuple[str, int]]:
+    """Masks of single frames, clip/000012.png for images/clip.mp4 -> {mask file: (stem of the video, 12)}.
+
+    Raises:
+        DatasetError: two for one frame.
+    """
+    found: dict[tuple[str, int], str] = {}
     for stem, file in masks.items():
         path = PurePosixPath(stem)
         if stem not in of_stem and str(path.parent) in of_stem and path.name.isdigit():
-            found[file] = (str(path.parent), int(path.name))
-    return found
+            frame = (str(path.parent), int(path.name))
+            if frame in found:
+                raise DatasetError(
+                    f"{folder}: {found[frame]} and {file} are both masks of frame {frame[1]} of {of_stem[frame[0]]}; "
+                    "remove one"
+                )
+            found[frame] = file
+    return {file: frame for frame, file in found.items()}
 
 
 def _mask_files(folder: Path) -> list[str]:

@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from scripts.data.checks import MASKS
 from scripts.data.errors import DatasetError
 from scripts.data.fingerprints import file_sha256, fingerprint, map_files
 from scripts.io.atomic import write_text
 
+T = TypeVar("T")
 KEYS = ("dataset_dir", "seed", "label_fraction", "split", "sample", "counts", "warnings", "files")
 
 
@@ -31,13 +32,14 @@ def write_manifest(
     """Write manifest.json in one step (temporary name, then rename) and return its content.
 
     "file" and "label" are posix paths relative to dataset_dir (a JSON's folder). So is "image", which is there where a
-    picture lies outside and "file" is but its name. Hashes are of the files as they are.
+    picture lies outside and "file" is but its name. Hashes are of the files as they are. "blank" is there where all
+    pixels have one colour: such pictures are alike wherever they come from.
     Raises OSError that names the path when it cannot be written.
     """
     root = Path(os.path.abspath(os.path.expanduser(dataset_dir)))
     root = root.parent if root.is_file() else root
     items = [item for found in sections.values() for item in found]
-    images = _hashes(map_files(lambda name: fingerprint(name).sha256, (item["image"] for item in items), "hashing"))
+    images = _hashes(map_files(fingerprint, (item["image"] for item in items), "hashing"))
     masks = (item[key] for item in items for key in MASKS if key in item)
     labels = _hashes(map_files(file_sha256, masks, "hashing masks"))
     content = {
@@ -54,8 +56,9 @@ def write_manifest(
                 "file": item["file"],
                 "group": item["group"],
                 "label": Path(os.path.relpath(item["label"], root)).as_posix() if "label" in item else None,
-                "sha256": images[item["image"]],
+                "sha256": images[item["image"]].sha256,
                 "label_sha256": labels[item["label"]] if "label" in item else None,
+                **({"blank": True} if images[item["image"]].blank else {}),
                 **_elsewhere(item, root),
                 **_pseudo_label(item, root, labels),
                 **({"severity": item.get("severity")} if told == "severity" else {}),
@@ -130,7 +133,7 @@ def _pseudo_label(item: dict[str, Any], root: Path, hashes: Mapping[str, str]) -
     }
 
 
-def _hashes(found: Mapping[str, str | Exception]) -> dict[str, str]:
+def _hashes(found: Mapping[str, T | Exception]) -> dict[str, T]:
     for value in found.values():
         if isinstance(value, Exception):
             raise value

@@ -11,8 +11,10 @@ from typing import Any
 from scripts.data.errors import LeakError, listing
 from scripts.data.manifest import add_warnings, read_manifest
 from scripts.data.processes import rank
+from scripts.io.frame_address import split_address
 
 logger = logging.getLogger(__name__)
+Frame = tuple[str, int]  # SHA-256 of its file, number in it
 #: {section that is measured: sections of the checkpoint's run that it must not hold}
 APART = {"test": ("training", "validation"), "validation": ("training",)}
 
@@ -22,9 +24,10 @@ def refuse_seen_frames(
 ) -> None:
     """Raise LeakError where the frames to be measured were among those that the checkpoint was trained or chosen by.
 
-    Frames are the same by the SHA-256 of their files, whatever they are called. A checkpoint without the manifest.json
-    of its run beside it is taken at its word, which is logged. What is measured nevertheless is logged too, and stands
-    in the manifest's warnings, which a report shows.
+    Frames are the same by the SHA-256 of their files, whatever they are called, and by their number in them; pictures
+    of one single colour are not compared. A checkpoint without the manifest.json of its run beside it is taken at its
+    word, which is logged. What is measured nevertheless is logged too, and stands in the manifest's warnings, which a
+    report shows.
 
     Args:
         checkpoint: model.pt or last.pt in a run directory; "" = a training from no other.
@@ -41,9 +44,9 @@ def refuse_seen_frames(
     found = [
         f"{file}, now {name}, was {before}"
         for name, forbidden in APART.items()
-        for digest, file in measured.get(name, {}).items()
+        for frame, file in measured.get(name, {}).items()
         for before in forbidden
-        if digest in learnt.get(before, {})
+        if frame in learnt.get(before, {})
     ]
     unmasked = measured.get("test", {}).keys() & learnt.get("unlabeled", {}).keys()
     warnings = []
@@ -71,9 +74,11 @@ def _message(checkpoint: str | os.PathLike[str], found: Sequence[str], total: in
     )
 
 
-def _sections(manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """{section: {SHA-256: file}}."""
-    sections: dict[str, dict[str, str]] = {}
+def _sections(manifest: Mapping[str, Any]) -> dict[str, dict[Frame, str]]:
+    """{section: {frame: file}}."""
+    sections: dict[str, dict[Frame, str]] = {}
     for one in manifest["files"]:
-        sections.setdefault(one["section"], {})[one["sha256"]] = one["file"]
+        if not one.get("blank"):
+            frame = (one["sha256"], split_address(one["file"])[1] or 0)
+            sections.setdefault(one["section"], {})[frame] = one["file"]
     return sections

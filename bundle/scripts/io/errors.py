@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".flv", ".ts", ".ogv")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".flv", ".ogv"),
+    *(".ts", ".mts", ".m2ts", ".vob"),
+)
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd")  # RGB pictures or their stacks, as annotation tools pass them on
+HEIF_SUFFIXES = (".heic", ".heif", ".avif")  # photographs that are not read, and are said to be so
 HEAD_BYTES = 512  # enough for every signature below: DICOM's stands at byte 128, MPEG-TS repeats at byte 188
 
 _CURE = {
@@ -35,7 +39,8 @@ def media_kind(head: bytes) -> str | None:
         return "video"
     if head[:3] == b"FLV" or head[:4] == b"\x30\x26\xb2\x75":  # Flash; ASF (.wmv)
         return "video"
-    if len(head) > 188 and head[0] == 0x47 and head[188] == 0x47:  # MPEG transport stream: a sync byte every 188
+    # MPEG transport stream: a sync byte every 188; of a camera (AVCHD) after 4 bytes of time, every 192
+    if len(head) > 196 and (head[0] == head[188] == 0x47 or head[4] == head[196] == 0x47):
         return "video"
     if head.startswith(b"version https://git-lfs"):
         return "git-lfs"

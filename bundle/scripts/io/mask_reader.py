@@ -30,7 +30,8 @@ def read_mask(path: str | PathLike[str], value_map: ValueMap | None = None, unkn
 
     Without `value_map` the mask is binary, 1 = lesion:
     1. One channel is made first. Colour: the strongest of R, G, B; a palette by its colours, or by its index when two
-       used entries share a colour; alpha is dropped, but is itself the mask when the colour is the same everywhere.
+       used entries share a colour; alpha is dropped, but is itself the mask when the colour is the same everywhere,
+       and a mask whose strongest colour is all transparent (a lesion drawn on nothing) is refused.
     2. Lossless files with one or two values: the larger, if it is not 0, is lesion ({0, 1}, {0, 160}, {1, 2}, {255}).
     3. More values (resampled or anti-aliased), and lossy files (JPEG, lossy WebP: they ring): above 127 is lesion;
        16-bit files above 127 * 257, unless no value is above 255.
@@ -114,6 +115,11 @@ def _map_values(values: np.ndarray, value_map: ValueMap, path: str | PathLike[st
     if not table or any(index < 0 or index > 255 for index in table.values()):
         raise ValueError(f"value_map {dict(value_map)}: expected {{pixel value: class}} with classes within 0..255")
     present, inverse = np.unique(values, return_inverse=True)
+    if (part := present[present != np.round(present)]).size:
+        raise MediaError(
+            f"{path}: the mask has the value {part[0]:g}; value_map names whole numbers: save the mask with one whole "
+            "number a class"
+        )
     unknown = [int(value) for value in present if int(value) not in table]
     if unknown:
         raise MediaError(
@@ -148,7 +154,9 @@ def _strength(image: Image.Image, path: str | PathLike[str]) -> np.ndarray:
         palette[: len(stored)] = stored
         if len(np.unique(palette[used], axis=0)) < len(used):
             return index
-        return _colour_strength(palette[index], path)
+        strength = _colour_strength(palette[index], path)
+        _refuse_transparent(strength, _palette_alpha(image)[index], path)
+        return strength
     if image.mode == "1":
         image = image.convert("L")
     elif image.mode in ("La", "RGBa", "PA"):
@@ -164,7 +172,29 @@ def _strength(image: Image.Image, path: str | PathLike[str]) -> np.ndarray:
     colour = pixels if alpha is None else pixels[..., :-1]
     if alpha is not None and alpha.min() != alpha.max() and (colour == colour[0, 0]).all():
         return alpha
-    return colour[..., 0] if colour.shape[2] == 1 else _colour_strength(colour, path)
+    strength = colour[..., 0] if colour.shape[2] == 1 else _colour_strength(colour, path)
+    if alpha is not None:
+        _refuse_transparent(strength, alpha, path)
+    return strength
+
+
+def _palette_alpha(image: Image.Image) -> np.ndarray:
+    """Opacity of each palette entry, (256,) uint8; PNG names one transparent entry or the opacity of the first ones."""
+    alpha, said = np.full(256, 255, np.uint8), image.info.get("transparency")
+    if isinstance(said, int):
+        alpha[said] = 0
+    elif said:
+        alpha[: len(said)] = np.frombuffer(said, np.uint8)
+    return alpha
+
+
+def _refuse_transparent(strength: np.ndarray, alpha: np.ndarray, path: str | PathLike[str]) -> None:
+    """What would be lesion must not be what a person sees nothing at: white is a usual colour of no opacity."""
+    if alpha.any() and not alpha[strength == strength.max()].any():
+        raise MediaError(
+            f"{path}: the strongest colour of the mask ({strength.max()}) is transparent everywhere, so that its "
+            "background would be lesion; save the mask without transparency, lesion white on black"
+        )
 
 
 def _colour_strength(colour: np.ndarray, path: str | PathLike[str]) -> np.ndarray:

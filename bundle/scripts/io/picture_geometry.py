@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,7 @@ def _spacing(image: Image.Image) -> tuple[float, float]:
     elif image.format == "TIFF":
         tags = image.tag_v2
         unit, densities = _TIFF_UNIT_MM.get(tags.get(296, 0), 0.0), (tags.get(282, 1), tags.get(283, 1))
-    if not unit or min(densities) <= 0:
+    across, down = map(float, densities)  # TIFF's are fractions: n / 0 is nan or infinite, and cannot be compared
+    if not unit or not (0 < across < math.inf and 0 < down < math.inf):
         return 1.0, 1.0
-    return unit / float(densities[0]), unit / float(densities[1])
+    return unit / across, unit / down

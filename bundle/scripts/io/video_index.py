@@ -27,8 +27,8 @@ class VideoIndex:
         time_base: seconds of one unit.
         key_stamps, key_seeks: (K,) int64, time stamp of each key frame, ascending, and the one the container seeks by;
             empty with `by_order`.
-        by_order: the container holds no trustworthy time stamps (raw streams, H.264 in AVI): frames are told apart by
-            their order alone, which makes reading backwards start at the beginning.
+        by_order: the container holds no trustworthy time stamps (raw streams, H.264 in AVI, clips put one after the
+            other): frames are told apart by their order alone, which makes reading backwards start at the beginning.
         rate: frames/s, the mean over the clip.
         declared_frames: what the container's header says, None when it says nothing.
         warnings: what is wrong with the clip as a whole, as sentences.
@@ -80,7 +80,8 @@ def build_index(container: InputContainer, stream: VideoStream) -> VideoIndex:
     """
     stamps, decode_stamps, keys, seeks = array("q"), array("q"), array("q"), array("q")
     by_pts = container.format.name.startswith("matroska")  # its cues hold presentation times, other indices dts
-    hidden = missing = 0
+    hidden = missing = restarts = 0
+    last_dts: int | None = None
     broken = ""
     packets = container.demux(stream)
     while True:
@@ -96,6 +97,9 @@ def build_index(container: InputContainer, stream: VideoStream) -> VideoIndex:
         shown = not packet.is_discard and not _is_vp8_reference(stream, packet)
         stamp = packet.pts if packet.pts is not None else packet.dts
         missing += packet.pts is None
+        if packet.dts is not None:
+            restarts += last_dts is not None and packet.dts < last_dts
+            last_dts = packet.dts
         if packet.is_keyframe and stamp is not None:
             keys.append(stamp)
             seeks.append(stamp if by_pts or packet.dts is None else packet.dts)
@@ -107,10 +111,12 @@ def build_index(container: InputContainer, stream: VideoStream) -> VideoIndex:
     context = stream.codec_context
     # The AVI demuxer makes time stamps up in the order of decoding; only for MPEG-4 part 2 it knows better.
     invented = container.format.name == "avi" and context.name != "mpeg4" and context.reorder_depth > 0
-    by_order = bool(missing) or invented
+    # Recordings put one after the other (cat a.ts b.ts): their times start anew, and would be sorted into each other.
+    counted = bool(missing) or bool(restarts)
+    by_order = counted or invented
     time_base, rate = stream.time_base, stream.guessed_rate or stream.average_rate or _DEFAULT_RATE
     sorted_stamps = np.sort(np.frombuffer(decode_stamps if by_order else stamps, dtype=np.int64))
-    if by_order and missing and not invented:
+    if counted and not invented:
         sorted_stamps, time_base = np.arange(len(stamps), dtype=np.int64), 1 / Fraction(rate)
     if by_order:
         del keys[:], seeks[:]
@@ -118,6 +124,9 @@ def build_index(container: InputContainer, stream: VideoStream) -> VideoIndex:
     found_rate = _mean_rate(sorted_stamps, time_base, float(rate))
     declared = stream.frames or None
     warnings = _warnings(container, stream, sorted_stamps, found_rate, hidden, broken)
+    if restarts:
+        again = f"its time stamps start anew {restarts} times" if restarts > 1 else "its time stamps start anew once"
+        warnings = (*warnings, f"{again}: frames are counted, and their times are by the frame rate")
     return VideoIndex(
         stamps=sorted_stamps,
         time_base=Fraction(time_base),
