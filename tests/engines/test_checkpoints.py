@@ -195,3 +195,12 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, name: str) -> No
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere.pt does not exist"):
         load_into(make_network(), tmp_path / "nowhere.pt")
+
+
+def test_a_run_begun_without_fp16_goes_on_with_it(tmp_path: Path) -> None:
+    train(tmp_path, max_epochs=1)
+    assert load(tmp_path / "last.pt")["parts"]["grad_scaler"] == {}, "of a scaler that is not enabled"
+    trainer = make_trainer(make_network(), max_epochs=2)
+    trainer.grad_scaler = torch.amp.GradScaler("cpu", enabled=True)
+    RunCheckpoint(RunDirectory(tmp_path, {})).restore(trainer)
+    assert trainer.state.epoch == 1 and trainer.grad_scaler.is_enabled()

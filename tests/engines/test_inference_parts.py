@@ -124,3 +124,12 @@ def test_a_frame_that_may_not_be_read_fails_alone(tmp_path: Path, monkeypatch: p
 
     dataset.transform = Compose([refuse])
     assert "Permission denied" in dataset[0]["error"] and not dataset[0]["image"].any()
+
+
+def test_the_last_checkpoint_of_a_run_can_be_used_too(tmp_path: Path) -> None:
+    student, teacher = make_network(seed=1).state_dict(), make_network(seed=2).state_dict()
+    parts = {"teacher": {f"network.{name}": value for name, value in teacher.items()}}
+    torch.save({"student": student, "parts": parts, "epoch": 3}, tmp_path / "last.pt")
+    assert same_state(load_shipped(make_network(), tmp_path / "last.pt", "cpu").state_dict(), teacher)
+    torch.save({"student": student, "parts": {}, "epoch": 3}, tmp_path / "last.pt")
+    assert same_state(load_shipped(make_network(), tmp_path / "last.pt", "cpu").state_dict(), student)

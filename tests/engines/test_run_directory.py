@@ -167,3 +167,17 @@ def test_a_run_is_named_after_its_data(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("MONAI_LABEL_STUDIES", str(tmp_path / "frames"))
     assert default_run_name("", "supervised", 1.0, 0).startswith("frames_supervised_labels1_seed0_20")
     assert default_run_name("/data/polyps", "supervised", 1.0, 0) == "polyps_supervised_labels1_seed0"
+
+
+def test_a_run_that_is_continued_keeps_what_it_began_from(tmp_path: Path) -> None:
+    network = make_network()
+    network.encoder_weights_report = {"used": "timm/mobilenetv2_100", "substituted": False, "message": "from the hub"}
+    run = RunDirectory(tmp_path, CONFIG)
+    run.write_environment(network, CPU, ["bf16 -> fp32"])
+    torch.save({}, run.last_checkpoint)
+    network.encoder_weights_report = {"used": "random", "substituted": True, "message": "no hub"}
+    for _ in range(2):
+        RunDirectory(tmp_path, CONFIG).write_environment(network, CPU)
+        environment = json.loads((tmp_path / "environment.json").read_text())
+        assert environment["encoder_weights"]["used"] == "timm/mobilenetv2_100"
+        assert environment["substitutions"] == ["bf16 -> fp32"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -139,3 +140,41 @@ def test_a_head_ratio_that_cannot_be_granted(network: LESSNet) -> None:
         parameter_groups(network, 0.01, head_ratio=0)
     with pytest.raises(TypeError, match="Linear has no known maps and head"):
         parameter_groups(torch.nn.Linear(2, 2), 0.01, head_ratio=2)
+
+
+def test_a_run_goes_on_with_the_rates_it_began_with(network: LESSNet) -> None:
+    """The hub answered when it began and does not now, or the other way round."""
+    kept, found = network.encoder_weights_report, {}
+    for began, now in (("random", "timm/mobilenetv2_100"), ("timm/mobilenetv2_100", "random")):
+        optimizers = []
+        for used in (began, now):
+            try:
+                network.encoder_weights_report = kept | {"used": used}
+                optimizer = torch.optim.AdamW(parameter_groups(network, 0.01, weight_decay=0.1))
+            finally:
+                network.encoder_weights_report = kept
+            optimizers.append((optimizer, warmup_poly(optimizer, 100)))
+        (first, schedule), (again, continued) = optimizers
+        again.load_state_dict(first.state_dict())
+        continued.load_state_dict(schedule.state_dict())
+        again.step()
+        continued.step()
+        found[began] = {group["lr"] for group in again.param_groups}
+    factor = 0.99**0.9
+    assert list(found["random"]) == pytest.approx([0.01 * factor])
+    assert sorted(found["timm/mobilenetv2_100"]) == pytest.approx([0.003 * factor, 0.01 * factor])
+
+
+def _rate_of_this_process(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    network = nn.Module()
+    network.encoder, network.head = nn.Linear(2, 2), nn.Linear(2, 2)
+    network.encoder_weights_report = {"used": "random" if rank else "timm/mobilenetv2_100"}
+    rates = sorted({group["lr"] for group in parameter_groups(network, 1.0)})
+    Path(folder, f"{rank}.json").write_text(json.dumps(rates))
+    torch.distributed.destroy_process_group()
+
+
+def test_all_processes_have_the_rates_of_the_first(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_rate_of_this_process, (str(tmp_path),), nprocs=2)
+    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [[0.3, 1.0], [0.3, 1.0]]

@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from scripts.networks import CheckpointError, LESSNet, load_weights
+from scripts.networks.backends import backend_file
+from scripts.networks.checkpoints import ready_network
 
 
 def network(width: int = 3, seed: int = 0) -> nn.Module:
@@ -124,3 +126,13 @@ def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:
     torch.save({"model": network(width=2).state_dict()}, tmp_path / "model.pt")
     with pytest.raises(CheckpointError, match=r"0.weight has shape \(2, 2, 1, 1\), the network expects \(3, 2, 1, 1\)"):
         ready_network(network(width=3), "cpu", tmp_path / "model.pt")
+
+
+def test_the_home_folder_is_meant_by_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    network = torch.nn.Conv2d(3, 2, 1)
+    torch.save(network.state_dict(), tmp_path / "x.pt")
+    report = ready_network(torch.nn.Conv2d(3, 2, 1), "cpu", "~/x.pt").encoder_weights_report
+    assert len(report["sha256"]) == 64
+    (tmp_path / "x.onnx").write_bytes(b"x")
+    assert backend_file("~/x.pt", "onnx") == tmp_path / "x.onnx"

@@ -6,8 +6,10 @@ import io
 
 import pytest
 import torch
+from monai.networks.nets import BasicUNetPlusPlus
 
 from scripts.networks import LESSNet
+from scripts.networks.unet_plus_plus import UNetPlusPlus
 
 
 def _opened(**options) -> LESSNet:
@@ -51,6 +53,16 @@ def test_published_torchscript_is_equal():
     network = _opened(preset="published")
     x = torch.rand(1, 3, 64, 96)
     torch.testing.assert_close(torch.jit.script(network)(x), network(x), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_torchscript_of_unet_plus_plus_is_equal_and_both_are_monais():
+    shared = {"spatial_dims": 2, "in_channels": 3, "out_channels": 2, "features": (8, 8, 16, 32, 64, 8)}
+    network, whole = UNetPlusPlus(**shared).eval(), BasicUNetPlusPlus(**shared, deep_supervision=False).eval()
+    whole.load_state_dict(network.state_dict(), strict=False)
+    x = torch.rand(2, 3, 64, 96)
+    torch.testing.assert_close(torch.jit.script(network)(x), network(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(network(x), whole(x)[0], rtol=0, atol=0)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -345,3 +345,16 @@ def test_numbers_are_printed_as_stated() -> None:
     assert shown("false_positive_frames", 0.125) == "12.5\u202f%"
     assert shown("dice", None) == shown("dice", float("nan")) == "–"
     assert percent(0.0021) == "0.21\u202f%" and percent(0.154) == "15.4\u202f%" and percent(0) == "0.0\u202f%"
+
+
+def test_an_objective_that_never_had_a_weight_is_told(tmp_path: Path, make_run) -> None:
+    run = make_run(tmp_path, images=4)
+    told = "Frames without masks taught nothing"
+    assert told not in Page(write_report(run).read_text(encoding="utf-8")).text
+    header, *rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+    rows = [
+        ["0.0" if name == "unsupervised_weight" else cell for name, cell in zip(header, row, strict=True)]
+        for row in rows
+    ]
+    (run / "metrics.csv").write_text("\n".join(",".join(row) for row in [header, *rows]))
+    assert told in Page(write_report(run).read_text(encoding="utf-8")).text

@@ -93,7 +93,8 @@ class RunCheckpoint:
         content = torch.load(self.run.last_checkpoint, map_location="cpu", weights_only=True)
         engine.bare_network.load_state_dict(content["student"])
         for name, part in engine.parts().items():
-            part.load_state_dict(content["parts"][name])
+            if content["parts"][name] or not isinstance(part, torch.amp.GradScaler):
+                part.load_state_dict(content["parts"][name])  # a scaler has no state where there was no fp16
         self.best_value, self.best_epoch = content["best"]["value"], content["best"]["epoch"]
         engine.state.epoch, engine.state.iteration = content["epoch"], content["iteration"]
         set_random_state(content["random"])

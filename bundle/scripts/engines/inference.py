@@ -16,6 +16,7 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 
 from scripts.data.fingerprints import file_sha256
+from scripts.engines.checkpoints import load_into
 from scripts.engines.export_record import check_export
 from scripts.engines.overrides import running_config
 from scripts.io.dicom_codes import SegAlgorithm
@@ -133,14 +134,16 @@ def _time_or_nan(address: str) -> float:
 def load_shipped(
     network: nn.Module, checkpoint: str | Path, device: str | torch.device, backend: str = "torch"
 ) -> nn.Module:
-    """The network with the weights to use of a run's model.pt, on its device; as it is where another backend computes.
+    """The network with the weights to use of a run's model.pt or last.pt, on its device.
+
+    Where another backend computes it stays as it is.
 
     Raises:
         CheckpointError: see scripts.networks.checkpoints.
     """
     if backend != "torch":
         return network
-    load_weights(network, checkpoint)
+    load_into(network, checkpoint)
     return network.to(device).eval()
 
 

@@ -75,6 +75,10 @@ class RunDirectory:
             logger.info("Continuing the run in %s.", self.path)
         manifest = self.path / "manifest.json"
         self._manifest_before = manifest.read_text() if self.resuming and manifest.is_file() else None
+        environment = self.path / "environment.json"
+        self._environment_before = (
+            json.loads(environment.read_text()) if self.resuming and environment.is_file() else {}
+        )
 
     def _trained_seconds(self) -> float:
         """Seconds of the earlier parts of the run, so that its duration is that of all parts."""
@@ -138,7 +142,10 @@ class RunDirectory:
             )
 
     def write_environment(self, network: nn.Module, device: torch.device, substitutions: Sequence[str] = ()) -> None:
-        """Write config.json and environment.json: versions, machine, the encoder weights really used, substitutions."""
+        """Write config.json and environment.json: versions, machine, the encoder weights really used, substitutions.
+
+        A run that is continued keeps what it began from: its weights are restored, whatever the hub answers now.
+        """
         if not is_main_process():
             return
         self._check_same_data()
@@ -147,6 +154,8 @@ class RunDirectory:
         found = list(substitutions)
         if weights.get("substituted"):
             found.append(str(weights.get("message")))
+        weights = self._environment_before.get("encoder_weights", weights)
+        found = self._environment_before.get("substitutions", found)
         environment = {
             "versions": package_versions(RECORDED_PACKAGES),
             "machine": {

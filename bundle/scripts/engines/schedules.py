@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from torch import nn
+from torch import distributed, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -43,7 +43,9 @@ def parameter_groups(
     weight_decay: float = 0.0,
     head_ratio: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Up to three learning rates: a pretrained encoder moves slower than a decoder that starts from nothing.
+    """Groups of up to three learning rates: a pretrained encoder moves slower than a decoder that starts from nothing.
+
+    Of several processes the first decides what "auto" is: a hub may have answered one and not another.
 
     Args:
         network: its ``encoder`` and ``encoder_weights_report`` are read. Without a part called encoder (MONAI's UNet)
@@ -71,19 +73,30 @@ def parameter_groups(
         raise ValueError(f"head_learning_rate_ratio is {head_ratio}; expected a number above 0, 1 = like the others.")
     if encoder_ratio == "auto":
         pretrained = part is not None and network.encoder_weights_report["used"] != "random"
-        encoder_ratio = 0.3 if pretrained else 1.0
-    ratios = {id(parameter): float(encoder_ratio) for parameter in part.parameters()} if part is not None else {}
+        encoder_ratio = 0.3 if _of_the_first(pretrained) else 1.0
+    encoder = {id(parameter) for parameter in part.parameters()} if part is not None else set()
     head = {id(parameter) for parameter in segmentation_head(network).parameters()} if head_ratio != 1.0 else set()
-    ratios |= dict.fromkeys(head, float(head_ratio))
-    groups: dict[tuple[bool, float, bool], dict[str, Any]] = {}
+    ratios = dict.fromkeys(encoder, float(encoder_ratio)) | dict.fromkeys(head, float(head_ratio))
+    groups: dict[tuple[bool, bool, bool], dict[str, Any]] = {}
     for parameter in network.parameters():
         if not parameter.requires_grad:
             continue
         ratio, decayed = ratios.get(id(parameter), 1.0), parameter.ndim > 1
         group = {"params": [], "lr": learning_rate * ratio, "weight_decay": weight_decay if decayed else 0.0}
-        groups.setdefault((id(parameter) in head, ratio, decayed), group)["params"].append(parameter)
+        # By part, not by rate: a run goes on with the rates it began with, also where the hub answers otherwise now.
+        place = (id(parameter) in head, id(parameter) in encoder, decayed)
+        groups.setdefault(place, group)["params"].append(parameter)
     # The log shows the rate of the last group: the decoder's.
     return [groups[key] for key in sorted(groups, key=lambda key: not key[0])]
+
+
+def _of_the_first(found: bool) -> bool:
+    """What the first process has found, in all of them."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return found
+    answer = [found]
+    distributed.broadcast_object_list(answer)
+    return answer[0]
 
 
 def warmup_poly(optimizer: Optimizer, iterations: int, warmup: int = 0, power: float = 0.9) -> LambdaLR:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from scripts.engines.frame_trainer import FrameTrainer, IterationLoss, NonFinite
 from scripts.engines.streams import PairedStreams
 from scripts.engines.teacher import EMATeacher
 from scripts.losses.objective import Objective
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["NonFiniteLossError", "SemiSupervisedTrainer"]
 
@@ -108,6 +111,14 @@ class SemiSupervisedTrainer(FrameTrainer):
         self.objective = objective.to(device) if objective is not None else None
         self.teacher = teacher.to(device) if teacher is not None else None
         self.unsupervised_weight = unsupervised_weight or (lambda iteration: 1.0)
+        steps = max_epochs * self.state.epoch_length
+        if objective is not None and not self.unsupervised_weight(steps) > 0:
+            logger.warning(
+                "%s has no weight in any of the %d steps, so that masks alone are learnt from: give more --max_epochs, "
+                "or a lower --unsupervised_start",
+                type(objective).__name__,
+                steps,
+            )
         self.labeled_view = labeled_view
         self._left_with: Tensor | None = None
         if self.teacher is not None:

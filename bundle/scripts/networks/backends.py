@@ -37,7 +37,7 @@ def backend_file(checkpoint: str | Path, backend: str) -> Path:
     """
     if backend not in SUFFIXES:
         raise ValueError(f"backend '{backend}' is unknown; expected one of {', '.join(SUFFIXES)}.")
-    checkpoint = Path(checkpoint)
+    checkpoint = Path(checkpoint).expanduser()
     file = checkpoint if backend == "torch" else checkpoint.with_name(checkpoint.stem + SUFFIXES[backend])
     if backend != "torch" and not file.is_file():
         command = f"--config_file \"['configs/inference.json','configs/export.json']\" --formats \"['{backend}']\""

@@ -146,7 +146,12 @@ def ready_network(
     if checkpoint:
         load_weights(network, checkpoint)
         message = f"the whole network starts from {checkpoint}"
-        used = {"used": str(checkpoint), "substituted": False, "message": message, "sha256": file_sha256(checkpoint)}
+        used = {
+            "used": str(checkpoint),
+            "substituted": False,
+            "message": message,
+            "sha256": file_sha256(Path(checkpoint).expanduser()),
+        }
         network.encoder_weights_report = dict(network.encoder_weights_report) | used
     return network.to(device)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from monai.networks.nets import BasicUNetPlusPlus
 from torch import Tensor, nn
 
@@ -25,4 +26,20 @@ class UNetPlusPlus(BasicUNetPlusPlus):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        return super().forward(x)[0]
+        # MONAI's own, written out: TorchScript knows no super().
+        x_0_0 = self.conv_0_0(x)
+        x_1_0 = self.conv_1_0(x_0_0)
+        x_0_1 = self.upcat_0_1(x_1_0, x_0_0)
+        x_2_0 = self.conv_2_0(x_1_0)
+        x_1_1 = self.upcat_1_1(x_2_0, x_1_0)
+        x_0_2 = self.upcat_0_2(x_1_1, torch.cat([x_0_0, x_0_1], dim=1))
+        x_3_0 = self.conv_3_0(x_2_0)
+        x_2_1 = self.upcat_2_1(x_3_0, x_2_0)
+        x_1_2 = self.upcat_1_2(x_2_1, torch.cat([x_1_0, x_1_1], dim=1))
+        x_0_3 = self.upcat_0_3(x_1_2, torch.cat([x_0_0, x_0_1, x_0_2], dim=1))
+        x_4_0 = self.conv_4_0(x_3_0)
+        x_3_1 = self.upcat_3_1(x_4_0, x_3_0)
+        x_2_2 = self.upcat_2_2(x_3_1, torch.cat([x_2_0, x_2_1], dim=1))
+        x_1_3 = self.upcat_1_3(x_2_2, torch.cat([x_1_0, x_1_1, x_1_2], dim=1))
+        x_0_4 = self.upcat_0_4(x_1_3, torch.cat([x_0_0, x_0_1, x_0_2, x_0_3], dim=1))
+        return self.final_conv_0_4(x_0_4)

@@ -82,7 +82,7 @@ def start_encoder(encoder: TimmEncoder, backbone: str, requested: str, in_channe
         logger.info(message)
     report = {"requested": requested, "used": used, "substituted": substituted, "message": message}
     if used == requested:  # a file
-        report["sha256"] = file_sha256(requested)
+        report["sha256"] = file_sha256(Path(requested).expanduser())
     return EncoderStart(report, _repeat(mean, in_channels), _repeat(std, in_channels))
 
 

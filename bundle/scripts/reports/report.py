@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,13 @@ def alerts(run: RunFiles) -> list[tuple[str, str, str]]:
             f"Asked for {weights.get('requested', '?')}, used {weights.get('used', '?')}. {weights.get('message', '')}"
         )
         found.append(("Encoder weights were substituted", text.strip()))
+    taught = [row.get("unsupervised_weight", math.nan) for row in run.epochs]
+    if any(map(math.isfinite, taught)) and not any(weight > 0 for weight in taught):
+        text = (
+            f"The objective {run.config.get('objective')} had no weight in any epoch: it begins after "
+            f"{run.config.get('unsupervised_start')} steps (unsupervised_start). Train longer, or let it begin earlier."
+        )
+        found.append(("Frames without masks taught nothing", text))
     if shared := shared_groups(run):
         found.append(("Groups on two sides of the split", f"{', '.join(shared[:5])}: these figures flatter."))
     others = [*(run.environment.get("substitutions") or []), *(run.manifest.get("warnings") or [])]
