@@ -72,7 +72,7 @@ def draw_curves(rows: Rows) -> plt.Figure | None:
     sets = [data for data in DATA if any(row["data"] == data for row in rows)]
     if not sets:
         return None
-    size = (max(6.5, 4.3 * len(sets)), 4.0)  # below 6.5 inches the title is cut off
+    size = (max(6.5, 4.3 * len(sets)), 4.2)  # below 6.5 inches the title is cut off
     figure, panels = plt.subplots(1, len(sets), figsize=size, layout="constrained", squeeze=False)
     for axes, data in zip(panels[0], sets, strict=True):
         for number, (method, colour) in enumerate(COLOURS.items()):
@@ -89,6 +89,9 @@ def draw_curves(rows: Rows) -> plt.Figure | None:
                     shown, means, spreads, fmt=style, color=colour, capsize=3, linewidth=1.6, markersize=4, label=label,
                     alpha=1.0 if which == "best" else 0.5,
                 )  # fmt: skip
+                for place, mean, share in zip(shown, means, shares, strict=True):
+                    if _seeds(own, share) < _seeds([row for row in rows if _plain(row, data)], share):
+                        axes.plot(place, mean, style[0], color=colour, markersize=4, markerfacecolor="white", zorder=5)
         ticks = [100 * share for share in DATA[data].fractions]
         axes.set(xscale="log", xlabel="labels used (%)", ylabel="test Dice", title=data)
         axes.set_xlim(0.85 * min(ticks), max(ticks) / 0.85)  # whole axis, whatever is measured
@@ -98,9 +101,17 @@ def draw_curves(rows: Rows) -> plt.Figure | None:
     named = [pair for axes in panels[0] for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
     once = {label: handle for handle, label in named}  # a method need not be in each panel
     figure.legend(once.values(), once.keys(), frameon=False, fontsize=8, loc="outside lower center", ncols=4)
-    note = "mean ± sd over seeds (no bar: one seed)"
-    figure.suptitle(f"lite from ImageNet weights, {note}; {scale_of(rows)}", fontsize=10)
+    note = "mean ± sd over seeds (no bar: one seed; hollow: fewer seeds than supervision there, compare by the table)"
+    figure.suptitle(f"lite from ImageNet weights, {scale_of(rows)}\n{note}", fontsize=9)
     return figure
+
+
+def _plain(row: dict[str, str], data: str) -> bool:
+    return (row["data"], row["method"]) == (data, "supervised")
+
+
+def _seeds(rows: Rows, share: float) -> set[str]:
+    return {row["seed"] for row in rows if float(row["label_fraction"]) == share}
 
 
 def draw_sizes(rows: Rows) -> plt.Figure | None:
