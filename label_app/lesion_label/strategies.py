@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 RESERVED_S = 30 * 60  # seconds for which an image that one client was given is not given to another
 NOISE = 0.2  # of log(score) at the first rounds; falls as 1 / (1 + labels / NOISE_HALF)
 NOISE_HALF = 20
+KINDS = 50  # kinds of views that are told apart beyond those asked for; each costs time at every image
 SPREAD = 0.05  # cosine distance below which two images are near-duplicates
 DESCRIPTIONS = {
     "random": "drawn by lot",
@@ -102,6 +103,7 @@ class LesionStrategy(Strategy):
         ]
         known = [found for image in labelled if (found := features(rows.get(image, {}))) is not None]
         per_group = Counter(groups.get(image, image) for image in labelled)
+        per_stratum = _strata_of(labelled, rows)
         scored = sum(not np.isnan(one.score) for one in candidates)
         if self.kind == "uncertainty" and scored:
             strata = request.get("strata", True)
@@ -114,16 +116,15 @@ class LesionStrategy(Strategy):
                 min_distance=SPREAD if strata else 0.0,
                 group_cap=request.get("group_cap"),
             )
-            per_stratum = _strata_of(labelled, rows) if strata else None
             late = len(candidates) - scored
-            chosen = options.choose(candidates, per_group, known or None, per_stratum)
+            chosen = options.choose(candidates, per_group, known or None, per_stratum if strata else None)
             return chosen, f"{late} images have no score yet" if late else ""
         if not any(one.features is not None for one in candidates):
             drawn = ChoiceOptions(strategy="random", count=count, seed=draw).choose(candidates)
             return drawn, "nothing is scored yet: drawn by lot; POST /scoring/lesion scores"
-        chosen = ChoiceOptions(strategy="diversity", count=count, seed=seed).choose(
-            candidates, per_group, known or None
-        )
+        # As many kinds of views as the labels and this choice could show: asked one by one, it sees what a lot would.
+        diverse = ChoiceOptions(strategy="diversity", count=count + min(len(known), KINDS), seed=seed)
+        chosen = diverse.choose(candidates, per_group, known or None, per_stratum)[:count]
         return chosen, "no network was trained yet: chosen by diversity" if self.kind == "uncertainty" else ""
 
 

@@ -14,6 +14,7 @@ from lesion_label.strategies import LesionStrategy
 from lesion_label.weights import WeightsStore
 from monailabel.interfaces.exception import MONAILabelException
 from monailabel.tasks.activelearning.epistemic import Epistemic
+from PIL import Image
 
 SCORES = {0: 0.2, 1: 0.9, 2: 0.4, 3: 0.8, 4: 0.1, 5: 0.7, 6: 0.3, 7: 0.6, 8: 0.5, 9: 0.05}
 IN_ORDER = [f"image_{number}" for number in sorted(SCORES, key=SCORES.get, reverse=True)]
@@ -110,6 +111,44 @@ def test_without_a_network_uncertainty_becomes_diversity_and_says_so(
     found = ask("uncertainty", scoring, datastore, n=2)
     assert found["score"] is None and "no network was trained yet" in found["reason"]
     assert found["choices"] == ask("diversity", scoring, datastore, n=2)["choices"]
+
+
+def many_kinds(folder: Path, scoring: LesionScoring, lesions: bool = False) -> LesionDatastore:
+    """A hundred pictures of ten kinds, three in four of the first; with `lesions`, one in five likely shows one."""
+    draw = np.random.default_rng(0)
+    centres = draw.normal(size=(10, 16))
+    folder.mkdir()
+    rows = {}
+    for number in range(100):
+        kind = number % 10 if number < 25 else 0
+        name = f"kind{kind}_{number:02d}"
+        Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(folder / f"{name}.png")
+        stratum = ("lesion" if number % 5 == 0 else "clear") if lesions else ""
+        rows[name] = row(float("nan"), centres[kind] + 0.1 * draw.normal(size=16), stratum)
+    Scores(scoring.weights_id(), rows).write(scoring.path)
+    return LesionDatastore(str(folder), auto_reload=False)
+
+
+def asked_singly(scoring: LesionScoring, datastore: LesionDatastore, count: int) -> list[str]:
+    """Images that diversity names one after the other, each labelled before the next is asked for."""
+    named = []
+    for _ in range(count):
+        named.append(ask("diversity", scoring, datastore)["id"])
+        datastore.save_label(named[-1], datastore.get_image_uri(named[-1]), "final", {})
+    return named
+
+
+def test_diversity_asked_singly_shows_as_many_kinds_as_one_lot(scoring: LesionScoring, tmp_path: Path) -> None:
+    datastore = many_kinds(tmp_path / "kinds", scoring)
+    lot = {name[:5] for name in ask("diversity", scoring, datastore, n=10)["choices"]}
+    drawn = {name[:5] for name in ask("random", scoring, datastore, n=10)["choices"]}
+    singly = {name[:5] for name in asked_singly(scoring, datastore, 10)}
+    assert len(singly) >= len(lot) - 1 >= 8 and len(singly) > len(drawn)
+
+
+def test_half_of_those_that_diversity_names_singly_are_likely_lesions(scoring: LesionScoring, tmp_path: Path) -> None:
+    named = asked_singly(scoring, many_kinds(tmp_path / "kinds", scoring, lesions=True), 10)
+    assert sum(int(name[-2:]) % 5 == 0 for name in named) == 5
 
 
 def test_random_is_drawn_anew_after_each_label(

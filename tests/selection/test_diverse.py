@@ -100,6 +100,21 @@ def test_likely_lesions_in_every_first_part(share: float) -> None:
     assert share == 1 or len({cluster_of(each.id) for each in chosen}) == 4, "the rest still covers all"
 
 
+@pytest.mark.parametrize("share", [0.3, 0.5])
+def test_likely_lesions_where_one_is_chosen_at_a_time(share: float) -> None:
+    left = [
+        Candidate(each.id, each.group, each.score, "lesion" if each.id < "c0-008" else "clear", each.features)
+        for each in four_clusters()
+    ]
+    shown: Counter = Counter()
+    for number in range(1, 9):
+        (next_one,) = choose_diverse(left, 1, labelled_per_stratum=shown, foreground_share=share)
+        shown[next_one.stratum] += 1
+        left = [each for each in left if each.id != next_one.id]
+        assert shown["lesion"] >= share * number - 1e-9
+    assert shown["lesion"] == math.ceil(share * 8), "and no more than were asked for, though each alone would be one"
+
+
 def test_too_few_likely_lesions_are_said_and_unknown_strata_ask_for_none() -> None:
     clear = choose_diverse(four_clusters(stratum="clear"), 3)
     assert all("share of 0.5 likely lesions not reached" in clear[k].reason for k in (0, 2))

@@ -27,6 +27,7 @@ def choose_diverse(
     labelled_features: Sequence[Features] | NDArray[np.floating] | None = None,
     group_cap: int | None = 1,
     labelled_per_group: Mapping[str, int] | None = None,
+    labelled_per_stratum: Mapping[str, int] | None = None,
     foreground_share: float = 0.5,
 ) -> list[Choice]:
     """One typical frame of each of `count` kinds of views, ordered so that any first part is spread out.
@@ -44,7 +45,8 @@ def choose_diverse(
         labelled_features: of frames that have a mask already, (M, C).
         group_cap: at most so many of a group, those of labelled_per_group counted; None = any number.
         foreground_share: at least this part, 0..1, of the choice and of any first part of it has the stratum "lesion",
-            where strata are known.
+            where strata are known; those of labelled_per_stratum are counted.
+        labelled_per_stratum: frames so far, for those who choose one by one.
 
     Raises:
         ValueError: numbers out of range, an id twice, features of different lengths.
@@ -61,11 +63,12 @@ def choose_diverse(
     lesion = np.array([each.stratum == LESION for each in ordered], dtype=bool)
     share = foreground_share if any(each.stratum for each in ordered) else 0.0
     chosen: list[Choice] = []
-    shown = 0  # of those chosen, likely with a lesion
+    before = dict(labelled_per_stratum or {})
+    shown = before.get(LESION, 0)  # of those labelled and chosen, likely with a lesion
     while len(chosen) < min(count, len(ordered)):
         part = pool.free & (pool.known if (pool.free & pool.known).any() else True)
         wanted, gave_way = part, []
-        if shown < math.ceil(share * (len(chosen) + 1) - 1e-9):
+        if shown < math.ceil(share * (sum(before.values()) + len(chosen) + 1) - 1e-9):
             if (part & lesion).any():
                 wanted = part & lesion
             else:

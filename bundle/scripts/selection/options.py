@@ -77,8 +77,9 @@ class ChoiceOptions:
             "group_cap": GROUP_CAP[self.strategy] if self.group_cap is None else self.group_cap or None,
             "labelled_per_group": labelled_per_group,
             "labelled_features": labelled_features,
+            "labelled_per_stratum": labelled_per_stratum,
         }
         if self.strategy == "diversity":
             return choose_diverse(candidates, self.count, foreground_share=self.foreground_share, **shared)
         rules = {"noise": self.noise, "strata_shares": self.strata_shares, "min_distance": self.min_distance}
-        return choose_uncertain(candidates, self.count, labelled_per_stratum=labelled_per_stratum, **rules, **shared)
+        return choose_uncertain(candidates, self.count, **rules, **shared)
