@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from typing import Any
 from dicomweb_client import DICOMwebClient
 from monailabel.interfaces.exception import ImageNotFoundException, MONAILabelError, MONAILabelException
 from pydicom import Dataset
+from pydicom.errors import InvalidDicomError
 from requests import RequestException
 
 from lesion_label.dicom_seg_reader import is_label
 from scripts.io.dicom_geometry import SERIES_MARK
+from scripts.io.errors import MediaError
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +31,7 @@ COLOUR_MODALITIES = ("ES", "XC", "GM", "OT", "US", "SC")
 _PAGE = 500  # series asked for at once
 _FIELDS = ("SeriesDescription", "PatientID", "Modality")
 _UID = re.compile(r"(?=.{1,64}$)(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+_RETRY_SECONDS = 60  # after which a header that could not be fetched is asked for again
 _ANY_SYNTAX = (("application/dicom", "*"),)  # as they are stored; else the server decompresses
 
 
@@ -74,6 +78,7 @@ class Archive:
         self._filters = split_filter(search_filter or {"Modality": COLOUR_MODALITIES})
         self._copied: dict[str, str] = {}  # series with made-up geometry -> the original's
         self._labels: dict[str, StoredLabel | None] = {}  # SEG series -> what it is a label of; None = no label
+        self._refused: dict[str, float] = {}  # series whose header could not be fetched -> when to ask again
 
     def pictures(self) -> dict[str, PictureSeries]:
         """Series Instance UID -> series; originals of which there is a copy with geometry are left out."""
@@ -92,9 +97,9 @@ class Archive:
         found: dict[str, list[StoredLabel]] = {}
         for item in self._search({"Modality": "SEG"}):
             uid = str(item.SeriesInstanceUID)
-            if uid not in self._labels:
-                self._labels[uid] = self._look_at(uid, str(item.StudyInstanceUID))
-            if label := self._labels[uid]:
+            if uid not in self._labels and (header := self._header(str(item.StudyInstanceUID), uid)) is not None:
+                self._labels[uid] = _stored_label(header, uid, str(item.StudyInstanceUID))
+            if label := self._labels.get(uid):
                 found.setdefault(label.image, []).append(label)
         return {image: sorted(labels, key=lambda label: (label.made, label.uid)) for image, labels in found.items()}
 
@@ -106,7 +111,7 @@ class Archive:
         raise ImageNotFoundException(f"series {uid} is not on the DICOM server; store its pictures there first")
 
     def fetch(self, study_uid: str, uid: str, folder: Path) -> None:
-        """Fetch the files of a series into a new folder, whole or not at all."""
+        """Fetch the files of a series into a new folder, whole or not at all. Raises MediaError."""
         between = folder.parent / f".fetching-{uuid.uuid4().hex}"
         between.mkdir(parents=True)
         try:
@@ -119,8 +124,17 @@ class Archive:
             shutil.rmtree(between, ignore_errors=True)
 
     def retrieve(self, study_uid: str, uid: str) -> list[Dataset]:
-        """The datasets of a series, in the transfer syntax that they are stored in."""
-        return self._client.retrieve_series(study_uid, uid, media_types=_ANY_SYNTAX)
+        """The datasets of a series, in the transfer syntax that they are stored in. Raises MediaError."""
+        try:
+            found = self._client.retrieve_series(study_uid, uid, media_types=_ANY_SYNTAX)
+        except (RequestException, ValueError, InvalidDicomError) as error:  # a text may hold values of the header
+            raise MediaError(
+                f"series {uid}: the DICOM server does not give its files ({_say(error)}); see its log, or store the "
+                "series again"
+            ) from None
+        if not found:
+            raise MediaError(f"series {uid}: the DICOM server gives no file of it; store the series again")
+        return found
 
     def store(self, dataset: Dataset) -> None:
         """Send a dataset (STOW). Raises MONAILabelException: the server did not take it."""
@@ -151,28 +165,40 @@ class Archive:
             if not new or len(page) < _PAGE:
                 return
 
-    def _metadata(self, study_uid: str, uid: str) -> Dataset:
-        first = self._client.retrieve_series_metadata(study_uid, uid)[0]
-        return Dataset.from_json(first, bulk_data_uri_handler=lambda *_: None)  # pixels stay where they are
+    def _header(self, study_uid: str, uid: str) -> Dataset | None:
+        """Of the first file of a series; None (logged) where the server does not give it: others must be listed."""
+        if time.monotonic() < self._refused.get(uid, 0.0):
+            return None
+        try:
+            first = self._client.retrieve_series_metadata(study_uid, uid)[0]
+            return Dataset.from_json(first, bulk_data_uri_handler=lambda *_: None)  # pixels stay where they are
+        except (RequestException, ValueError, LookupError) as error:
+            self._refused[uid] = time.monotonic() + _RETRY_SECONDS
+            logger.warning(
+                "series %s: the DICOM server does not give its header (%s): what it refers to is not known",
+                *(uid, _say(error)),
+            )
+            return None
 
     def _original_of(self, series: PictureSeries) -> str:
         """Series that a copy with made-up geometry was made of."""
-        if series.uid not in self._copied:
-            references = self._metadata(series.study_uid, series.uid).get("ReferencedSeriesSequence") or ()
+        if series.uid not in self._copied and (header := self._header(series.study_uid, series.uid)) is not None:
+            references = header.get("ReferencedSeriesSequence") or ()
             self._copied[series.uid] = str(references[0].SeriesInstanceUID) if references else ""
-        return self._copied[series.uid]
+        return self._copied.get(series.uid, "")
 
-    def _look_at(self, uid: str, study_uid: str) -> StoredLabel | None:
-        seg = self._metadata(study_uid, uid)
-        references = seg.get("ReferencedSeriesSequence") or ()
-        if not references:
-            logger.warning("SEG %s names no series of pictures: it is left out", uid)
-            return None
-        image = str(references[0].SeriesInstanceUID)
-        if not is_label(seg):
-            logger.info("SEG %s of series %s is a proposal of software, or of no lesions: it is no label", uid, image)
-            return None
-        return StoredLabel(uid, study_uid, image, f"{seg.get('ContentDate') or ''}{seg.get('ContentTime') or ''}")
+
+def _stored_label(seg: Dataset, uid: str, study_uid: str) -> StoredLabel | None:
+    """What a SEG is a label of; None where it is no label."""
+    references = seg.get("ReferencedSeriesSequence") or ()
+    if not references:
+        logger.warning("SEG %s names no series of pictures: it is left out", uid)
+        return None
+    image = str(references[0].SeriesInstanceUID)
+    if not is_label(seg):
+        logger.info("SEG %s of series %s is a proposal of software, or of no lesions: it is no label", uid, image)
+        return None
+    return StoredLabel(uid, study_uid, image, f"{seg.get('ContentDate') or ''}{seg.get('ContentTime') or ''}")
 
 
 def split_filter(search_filter: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -195,8 +221,9 @@ def _picture_series(item: Dataset) -> PictureSeries:
     )
 
 
-def _say(error: RequestException) -> str:
-    return type(error).__name__ if error.response is None else f"status {error.response.status_code}"
+def _say(error: Exception) -> str:
+    response = getattr(error, "response", None)
+    return type(error).__name__ if response is None else f"status {response.status_code}"
 
 
 def _not_stored(reason: str) -> MONAILabelException:

@@ -31,8 +31,18 @@ def _lesion_segments(seg: Dataset) -> list[Dataset]:
 def read_seg(seg: Dataset, series: Series) -> NDArray[np.uint8]:
     """Lesions of a SEG -> mask of the series, (frames, rows, columns), 0/1.
 
-    Frames are found by the picture that they name, else by their position. Raises MediaError: they fit none.
+    Frames are found by the picture that they name, else by their position.
+
+    Raises:
+        MediaError: its pixels cannot be read, or they fit no frame.
     """
+    try:
+        stored = seg.pixel_array
+    except Exception as error:  # its text may hold values of the header
+        raise MediaError(
+            f"SEG {seg.get('SeriesInstanceUID')}: its pixels cannot be read ({type(error).__name__}); take it off the "
+            "server, or store it again"
+        ) from None
     if (int(seg.Rows), int(seg.Columns)) != (series.rows, series.columns):
         raise MediaError(
             f"SEG {seg.SeriesInstanceUID}: {seg.Rows} x {seg.Columns} pixels, series {series.uid} has "
@@ -41,7 +51,7 @@ def read_seg(seg: Dataset, series: Series) -> NDArray[np.uint8]:
     numbers = {int(segment.SegmentNumber) for segment in _lesion_segments(seg)}
     named = {(frame.sop_instance_uid, frame.number): index for index, frame in enumerate(series.frames)}
     shared = list(seg.get("SharedFunctionalGroupsSequence") or ())
-    pixels = seg.pixel_array.reshape(-1, series.rows, series.columns)
+    pixels = stored.reshape(-1, series.rows, series.columns)
     highest = int(seg.get("MaximumFractionalValue") or 1) if seg.get("SegmentationType") == "FRACTIONAL" else 1
     mask = np.zeros(series.shape, np.uint8)
     for groups, drawn in zip(seg.PerFrameFunctionalGroupsSequence, pixels, strict=True):

@@ -228,12 +228,13 @@ class LesionDICOMWebDatastore(SafeWrites, DICOMWebDatastore):
                 continue
             try:
                 self._bring(image, remote)
-            except MediaError as error:
-                logger.warning("left out: %s", error)
+                picture = self.get_image_uri(image)
+            except (MediaError, MONAILabelException) as error:
+                logger.warning("left out: %s", getattr(error, "msg", None) or error)
                 continue
             if label := self._datastore.label(image, FINAL):
                 folder = os.path.realpath(self._datastore.label_path(FINAL))
-                found.append({"image": self.get_image_uri(image), "label": os.path.join(folder, f"{image}{label.ext}")})
+                found.append({"image": picture, "label": os.path.join(folder, f"{image}{label.ext}")})
         self._write_groups({image: series.group for image, series in pictures.items()})
         if not full_path:
             root = os.path.realpath(self._datastore_path)

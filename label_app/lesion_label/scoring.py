@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 
 from lesion_label.bundle import Bundle
@@ -18,10 +19,12 @@ from lesion_label.requests import device_of
 from lesion_label.weights import WeightsError, WeightsStore
 from scripts.data.fingerprints import file_sha256
 from scripts.io.atomic import replacing
+from scripts.io.errors import MediaError
 
 logger = logging.getLogger(__name__)
 
 FILE = "scores.npz"
+UNREADABLE_S = 30 * 60  # seconds for which an image that could not be fetched is not offered again
 COLD = "encoder only"  # in place of the weights' hash, where no network was trained yet
 
 
@@ -73,7 +76,7 @@ class LesionScoring(ScoringMethod):
     """Scores images by the soft output of the network: entropy in the lesion band, stratum, encoder features.
 
     One process, batches of frames: the number of threads that MONAI Label would take changes nothing. Images whose
-    scores belong to the current weights are not looked at again.
+    scores belong to the current weights are not looked at again; those that could not be read are, each time.
 
     Args:
         encoder_weights: of the network that gives features before anything was trained.
@@ -84,6 +87,7 @@ class LesionScoring(ScoringMethod):
         self.bundle = bundle
         self.store = store
         self.encoder_weights = encoder_weights
+        self._refused: dict[str, float] = {}  # images that could not be fetched -> when they may be offered again
 
     @property
     def path(self) -> Path:
@@ -107,15 +111,30 @@ class LesionScoring(ScoringMethod):
         known = self.current().rows
         return [name for name in datastore.get_unlabeled_images() if name not in known]
 
+    def refuse(self, image: str) -> None:
+        """Note that an image could not be fetched."""
+        self._refused[image] = time.monotonic() + UNREADABLE_S
+
+    def readable(self, images: list[str]) -> list[str]:
+        """Those of the images of which nothing speaks against it that they can be read."""
+        rows, now = self.current().rows, time.monotonic()
+        return [one for one in images if not rows.get(one, {}).get("error") and now >= self._refused.get(one, 0.0)]
+
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Score what has no score -> counts and seconds. Labelled images are scored for their features alone."""
         from scripts.engines.frame_scores import score_frames
 
         begun = time.time()
         scores = self.current()
-        wanted = [name for name in datastore.list_images() if name not in scores.rows]
-        paths = {str(datastore.get_image_uri(name)): name for name in wanted}
-        if wanted:
+        wanted = [name for name in datastore.list_images() if scores.rows.get(name, {"error": "not seen"})["error"]]
+        paths: dict[str, str] = {}
+        for name in wanted:
+            try:
+                paths[str(datastore.get_image_uri(name))] = name
+            except (MediaError, MONAILabelException) as error:
+                scores.rows[name] = _unread(getattr(error, "msg", None) or str(error))
+                logger.warning("%s was not scored: %s", name, scores.rows[name]["error"])
+        if paths:
             device = device_of(request.get("device"))
             config = self.bundle.config()
             found = score_frames(
@@ -128,15 +147,18 @@ class LesionScoring(ScoringMethod):
             )
             cold = scores.weights == COLD
             for one in found:
-                scores.rows[paths[one.id]] = {
-                    "score": float("nan") if cold or one.error else one.score,
-                    "stratum": "" if cold or one.error else one.stratum,
-                    "lesion_share": float("nan") if cold or one.error else one.lesion_share,
-                    "features": np.asarray(one.features, np.float32),
-                    "error": one.error or "",
-                }
                 if one.error:
+                    scores.rows[paths[one.id]] = _unread(one.error)
                     logger.warning("%s was not scored: %s", paths[one.id], one.error)
+                    continue
+                scores.rows[paths[one.id]] = {
+                    "score": float("nan") if cold else one.score,
+                    "stratum": "" if cold else one.stratum,
+                    "lesion_share": float("nan") if cold else one.lesion_share,
+                    "features": np.asarray(one.features, np.float32),
+                    "error": "",
+                }
+        if wanted:
             scores.write(self.path)
         failed = [name for name in wanted if scores.rows.get(name, {}).get("error")]
         logger.info("Scored %d images in %.1f s, %d cannot be read", len(wanted), time.time() - begun, len(failed))
@@ -154,3 +176,9 @@ class LesionScoring(ScoringMethod):
         except WeightsError:
             logger.warning("No weights yet: images are told apart by encoder_weights %s alone.", self.encoder_weights)
             return self.bundle.network(None, device, self.encoder_weights)
+
+
+def _unread(error: str) -> dict[str, Any]:
+    """The row of an image that could not be read, and why."""
+    nothing = float("nan")
+    return {"score": nothing, "stratum": "", "lesion_share": nothing, "features": np.zeros(0), "error": error}

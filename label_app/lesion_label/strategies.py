@@ -10,17 +10,20 @@ from typing import Any
 
 import numpy as np
 from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from lesion_label.requests import invalid
 from lesion_label.scoring import LesionScoring
 from scripts.data.groups import read_groups
+from scripts.io.errors import MediaError
 from scripts.selection import Candidate, Choice, ChoiceOptions
 from scripts.selection.uncertain import PROPORTIONAL
 
 logger = logging.getLogger(__name__)
 
 RESERVED_S = 30 * 60  # seconds for which an image that one client was given is not given to another
+ATTEMPTS = 10  # images tried in a row when they cannot be fetched; more of them is a fault of the server's
 NOISE = 0.2  # of log(score) at the first rounds; falls as 1 / (1 + labels / NOISE_HALF)
 NOISE_HALF = 20
 KINDS = 50  # kinds of views that are told apart beyond those asked for; each costs time at every image
@@ -57,8 +60,9 @@ class LesionStrategy(Strategy):
         count = request.get("n", 1)
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 1000:
             raise invalid(f"n {count!r}: expected how many images to name, 1 to 1000")
-        free = self._not_reserved(unlabeled, request.get("client_id"), datastore) or unlabeled
-        choices, note = self._choose(free, min(count, len(free)), request, datastore)
+        readable = self.scoring.readable(unlabeled) or unlabeled
+        free = self._not_reserved(readable, request.get("client_id"), datastore) or readable
+        choices, note = self._fetched(free, count, request, datastore)
         if note:
             logger.warning("%s: %s", self.kind, note)
         first = choices[0]
@@ -81,6 +85,24 @@ class LesionStrategy(Strategy):
                 free.append(image)
         return free
 
+    def _fetched(
+        self, images: list[str], count: int, request: dict[str, Any], datastore: Datastore
+    ) -> tuple[list[Choice], str]:
+        """A choice whose first image is at hand. Raises MediaError, MONAILabelException: none of ATTEMPTS is."""
+        left = ATTEMPTS
+        while True:
+            choices, note = self._choose(images, min(count, len(images)), request, datastore)
+            try:
+                datastore.get_image_uri(choices[0].id)
+                return choices, note
+            except (MediaError, MONAILabelException) as error:
+                self.scoring.refuse(choices[0].id)
+                logger.warning("%s is not offered: %s", choices[0].id, getattr(error, "msg", None) or error)
+                images = [image for image in images if image != choices[0].id]
+                left -= 1
+                if not images or not left:
+                    raise
+
     def _choose(
         self, images: list[str], count: int, request: dict[str, Any], datastore: Datastore
     ) -> tuple[list[Choice], str]:
@@ -93,12 +115,11 @@ class LesionStrategy(Strategy):
             return ChoiceOptions(strategy=self.kind, count=count, seed=draw).choose(unscored), ""
         rows = self.scoring.current().rows
         groups = image_groups(datastore)
-        readable = [image for image in images if not rows.get(image, {}).get("error")] or images
         candidates = [
             Candidate(
                 image, groups.get(image, image), row.get("score", float("nan")), row.get("stratum", ""), features(row)
             )
-            for image in readable
+            for image in images
             for row in [rows.get(image, {})]
         ]
         known = [found for image in labelled if (found := features(rows.get(image, {}))) is not None]

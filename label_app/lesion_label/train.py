@@ -215,8 +215,8 @@ def _local_copy(datastore: Datastore) -> str:
     for image in datastore.list_images():
         try:
             datastore.get_image_uri(image)
-        except MediaError as error:
-            logger.warning("Left out of training: %s", error)
+        except (MediaError, MONAILabelException) as error:
+            logger.warning("Left out of training: %s", getattr(error, "msg", None) or error)
     datastore.datalist()  # fetches the labels of a DICOMweb server
     return os.path.realpath(datastore._datastore_path)
 
