@@ -10,12 +10,14 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
+from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 from monailabel.interfaces.exception import ImageNotFoundException, MONAILabelError, MONAILabelException
 
 from scripts.io.atomic import write_text
@@ -59,13 +61,56 @@ class SafeWrites:
     The index (datastore_v2.json) is written by open-and-write in MONAI Label 0.8.5: a kill in between leaves half a
     file, with which the server does not start again. Here it is renamed into place; an index that is broken all the
     same is set aside and rebuilt from the files, in which all images and labels are.
+
+    Several processes (the server, scoring, training) share the index: each change is made to what is on disk at that
+    moment, under the lock, and the server is told of files that others rename into place.
     """
 
     _write_lock = threading.RLock()
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if self._auto_reload:
+            self._handler.on_moved = self._on_moved_event  # 0.8.5 hears of files that are created or deleted alone
+
+    @cached_property
+    def _index_lock(self) -> FileLock:
+        return FileLock(self._lock_file)
+
+    @contextmanager
+    def _index(self) -> Iterator[None]:
+        """The index as it is on disk, which no other thread or process changes meanwhile."""
+        with self._write_lock, self._index_lock:
+            self._init_from_datastore_file()
+            yield
+
+    def _on_moved_event(self, event: Any) -> None:
+        if Path(event.dest_path) == Path(self._datastore_config_path):
+            self._init_from_datastore_file()
+        else:
+            self.refresh()
+
     def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
+        with self._write_lock, self._index_lock:
+            state = self._index_state()
+            if state in (None, self._config_ts):
+                return
+            self._read_index(throw_exception)
+            self._config_ts = state
+
+    def _index_state(self) -> tuple[int, ...] | None:
+        """What differs between two files of the index; None where there is none."""
         try:
-            super()._init_from_datastore_file(throw_exception=True)
+            stat = os.stat(self._datastore_config_path)
+        except FileNotFoundError:
+            return None
+        return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
+    def _read_index(self, throw_exception: bool) -> None:
+        try:
+            found = LocalDatastoreModel.model_validate_json(Path(self._datastore_config_path).read_bytes())
+            found.base_path = self._datastore_path
+            self._datastore = found
         except ValueError as error:
             path = Path(self._datastore_config_path)
             if not throw_exception:
@@ -76,17 +121,10 @@ class SafeWrites:
             logger.warning("%s was broken: set aside as %s and rebuilt from the files", path.name, aside.name)
 
     def _update_datastore_file(self, lock: bool = True) -> None:
-        def write() -> None:
+        with self._write_lock, self._index_lock:
             content = self._datastore.model_dump(exclude={"base_path"})
             write_text(self._datastore_config_path, json.dumps(content, indent=2, default=str))
-            self._config_ts = os.stat(self._datastore_config_path).st_mtime
-
-        with self._write_lock:
-            if not lock:
-                write()
-                return
-            with FileLock(self._lock_file):
-                write()
+            self._config_ts = self._index_state()
 
     def _to_id(self, file: str) -> tuple[str, str]:
         for pattern in self._extensions:
@@ -96,47 +134,80 @@ class SafeWrites:
         return super()._to_id(file)
 
     def _reconcile_datastore(self) -> None:
-        with self._write_lock:  # called by the watching thread too
-            super()._reconcile_datastore()
+        """Bring the index in line with the files; called by the watching thread too, so put in place as a whole."""
+        with self._index():
+            known, model = self._datastore.objects, self._datastore
+            pictures = Path(model.image_path())
+            folders = [path for path in Path(model.label_path(None)).iterdir() if path.is_dir()]
+            objects = {
+                name: ImageLabelModel(image=entry.image, labels=self._labels_on_disk(name, entry.labels))
+                for name, entry in known.items()
+                if (pictures / f"{name}{entry.image.ext}").exists()
+            }
+            for name, found in self._on_disk(pictures).items():
+                objects.setdefault(name, ImageLabelModel(image=found))
+            for folder in folders:
+                for name, found in self._on_disk(folder).items():
+                    if name in objects:
+                        objects[name].labels.setdefault(folder.name, found)
+            if objects != known:
+                self._datastore = model.model_copy(update={"objects": objects})
+                self._update_datastore_file()
+
+    def _labels_on_disk(self, image: str, labels: dict[str, DataModel]) -> dict[str, DataModel]:
+        folders = {tag: Path(self._datastore.label_path(tag)) for tag in labels}
+        return {tag: label for tag, label in labels.items() if (folders[tag] / f"{image}{label.ext}").exists()}
+
+    def _on_disk(self, folder: Path) -> dict[str, DataModel]:
+        """What a folder holds, by id, as the index has it when nobody has told more."""
+        found = {}
+        for file in self._list_files(folder, self._extensions):
+            name, suffix = self._to_id(file)
+            found.setdefault(name, DataModel(info={"ts": int(time.time()), "name": file}, ext=suffix))
+        return found
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
-        with self._write_lock:
+        with self._index():
             super().update_image_info(image_id, info)
+
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+        with self._index():
+            super().update_label_info(label_id, label_tag, info)
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         found, suffix = self._to_id(os.path.basename(image_filename))
         image_id = check_id(image_id or found)
         self._check_suffix(image_filename)
-        known = self._datastore.objects.get(image_id)
-        if known is not None and known.image.ext != suffix:
-            raise InvalidIdError(
-                f"image {image_id}: there is already {image_id}{known.image.ext}; give the {suffix} file another id"
-            )
-        with self._write_lock, FileLock(self._lock_file):
+        with self._index():
+            known = self._datastore.objects.get(image_id)
+            if known is not None and known.image.ext != suffix:
+                raise InvalidIdError(
+                    f"image {image_id}: there is already {image_id}{known.image.ext}; give the {suffix} file another id"
+                )
             self._place(image_filename, Path(self._datastore.image_path()) / f"{image_id}{suffix}")
             info = {**(image_info or {}), "ts": int(time.time()), "name": f"{image_id}{suffix}"}
             labels = {} if known is None else known.labels
             entry = ImageLabelModel(image=DataModel(info=info, ext=suffix), labels=labels)
             self._datastore.objects[image_id] = entry
-            self._update_datastore_file(lock=False)
+            self._update_datastore_file()
         return image_id
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         check_id(image_id)
         check_tag(label_tag)
         self._check_suffix(label_filename)
-        if image_id not in self._datastore.objects:
-            raise ImageNotFoundException(f"image {image_id} is not in the datastore; add it before its label")
         _, suffix = self._to_id(os.path.basename(label_filename))
         folder = Path(self._datastore.label_path(label_tag))
-        with self._write_lock, FileLock(self._lock_file):
+        with self._index():
+            if image_id not in self._datastore.objects:
+                raise ImageNotFoundException(f"image {image_id} is not in the datastore; add it before its label")
             self._place(label_filename, folder / f"{image_id}{suffix}")
             for old in folder.iterdir():  # the label that it replaces, if that had another format
                 if self._to_id(old.name)[0] == image_id and old.name != f"{image_id}{suffix}":
                     old.unlink()
             info = {**(label_info or {}), "ts": int(time.time()), "name": f"{image_id}{suffix}"}
             self._datastore.objects[image_id].labels[label_tag] = DataModel(info=info, ext=suffix)
-            self._update_datastore_file(lock=False)
+            self._update_datastore_file()
         return image_id
 
     def _place(self, source: str, target: Path) -> None:

@@ -200,10 +200,10 @@ class LesionDICOMWebDatastore(SafeWrites, DICOMWebDatastore):
 
     def _drop(self, image: str, tag: str) -> None:
         """Remove a label from the folder."""
-        label = self._datastore.label(image, tag)
-        if label is None:
-            raise LabelNotFoundException(f"series {image} has no label with the tag {tag}")
-        with self._write_lock:
+        with self._index():
+            label = self._datastore.label(image, tag)
+            if label is None:
+                raise LabelNotFoundException(f"series {image} has no label with the tag {tag}")
             Path(self._datastore.label_path(tag), f"{image}{label.ext}").unlink(missing_ok=True)
             del self._datastore.objects[image].labels[tag]
             self._update_datastore_file()
@@ -242,12 +242,12 @@ class LesionDICOMWebDatastore(SafeWrites, DICOMWebDatastore):
         return found
 
     def _forget(self, image: str) -> None:
-        for tag in list(self._datastore.objects[image].labels):
-            self._drop(image, tag)
-        with self._write_lock:
+        with self._index():
+            for tag in self.get_labels_by_image_id(image):
+                self._drop(image, tag)
             self._volume(image).unlink(missing_ok=True)
             shutil.rmtree(self._volume(image).with_name(image), ignore_errors=True)
-            del self._datastore.objects[image]
+            self._datastore.objects.pop(image, None)
             self._update_datastore_file()
 
     def _write_groups(self, groups: dict[str, str]) -> None:
