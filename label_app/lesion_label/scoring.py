@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 FILE = "scores.npz"
 UNREADABLE_S = 30 * 60  # seconds for which an image that could not be fetched is not offered again
-COLD = "encoder only"  # in place of the weights' hash, where no network was trained yet
+COLD = "encoder only"  # begins what stands in place of the weights' hash where no network was trained yet
 
 
 @dataclass
@@ -33,12 +33,15 @@ class Scores:
     """What was found out about images, by their ids.
 
     Attributes:
-        weights: SHA-256 of the weights that found it, or COLD.
+        weights: SHA-256 of the weights that found it, or COLD and the encoder_weights asked for.
         rows: {id: {"score", "stratum", "lesion_share", "features", "error"}}.
+        encoder: what the encoder really started from, where that alone found it: "auto" may mean random numbers today
+            and ImageNet tomorrow.
     """
 
     weights: str = ""
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    encoder: str = ""
 
     @classmethod
     def read(cls, path: Path) -> Scores:
@@ -51,18 +54,18 @@ class Scores:
         except (OSError, ValueError, KeyError) as error:
             logger.warning("%s cannot be read (%s): images are scored anew", path.name, error)
             return cls()
+        encoder = str(columns.pop("encoder", ""))
         names = [name for name in columns if name != "weights"]
         lists = {name: list(columns[name]) if name == "features" else columns[name].tolist() for name in names}
         found = zip(*lists.values(), strict=True)
-        return cls(
-            str(columns["weights"]), {row[names.index("id")]: dict(zip(names, row, strict=True)) for row in found}
-        )
+        rows = {row[names.index("id")]: dict(zip(names, row, strict=True)) for row in found}
+        return cls(str(columns["weights"]), rows, encoder)
 
     def write(self, path: Path) -> None:
         """To a file, whole or not at all."""
         rows = [{"id": name, **row} for name, row in self.rows.items()]
         width = max((len(row["features"]) for row in rows), default=0)
-        columns: dict[str, Any] = {"weights": np.array(self.weights)}
+        columns: dict[str, Any] = {"weights": np.array(self.weights), "encoder": np.array(self.encoder)}
         for name in ("id", "score", "stratum", "lesion_share", "error"):
             columns[name] = np.array([row[name] for row in rows])
         columns["features"] = np.zeros((len(rows), width), np.float32)
@@ -99,7 +102,8 @@ class LesionScoring(ScoringMethod):
         try:
             return file_sha256(str(self.store.path()))
         except WeightsError:
-            return COLD
+            path = Path(self.encoder_weights).expanduser()
+            return f"{COLD}: {self.encoder_weights}" + (f" {file_sha256(str(path))}" if path.is_file() else "")
 
     def current(self) -> Scores:
         """The scores of the current weights; none of others."""
@@ -127,6 +131,11 @@ class LesionScoring(ScoringMethod):
         begun = time.time()
         scores = self.current()
         wanted = [name for name in datastore.list_images() if scores.rows.get(name, {"error": "not seen"})["error"]]
+        device = device_of(request.get("device"))
+        network = self._network(device) if wanted else None
+        if network is not None and scores.encoder != (used := _encoder_of(network, scores)):
+            scores = Scores(scores.weights, encoder=used)
+            wanted = datastore.list_images()
         paths: dict[str, str] = {}
         for name in wanted:
             try:
@@ -134,18 +143,17 @@ class LesionScoring(ScoringMethod):
             except (MediaError, MONAILabelException) as error:
                 scores.rows[name] = _unread(getattr(error, "msg", None) or str(error))
                 logger.warning("%s was not scored: %s", name, scores.rows[name]["error"])
-        if paths:
-            device = device_of(request.get("device"))
+        if network is not None and paths:
             config = self.bundle.config()
             found = score_frames(
-                self._network(device),
+                network,
                 list(paths),
                 device=device,
                 image_size=config.get_parsed_content("image_size"),
                 batch_size=config.get_parsed_content("batch_size"),
                 temperature=config.get_parsed_content("temperature"),
             )
-            cold = scores.weights == COLD
+            cold = scores.weights.startswith(COLD)
             for one in found:
                 if one.error:
                     scores.rows[paths[one.id]] = _unread(one.error)
@@ -175,7 +183,15 @@ class LesionScoring(ScoringMethod):
             return self.bundle.network(self.store.path(), device)
         except WeightsError:
             logger.warning("No weights yet: images are told apart by encoder_weights %s alone.", self.encoder_weights)
-            return self.bundle.network(None, device, self.encoder_weights)
+            with torch.random.fork_rng([]):
+                torch.manual_seed(0)  # features of random numbers, too, must compare with those of another day
+                return self.bundle.network(None, device, self.encoder_weights)
+
+
+def _encoder_of(network: torch.nn.Module, scores: Scores) -> str:
+    """What an encoder without trained network started from; "" with one, whose hash says it."""
+    report = network.encoder_weights_report
+    return f"{report['used']} {report.get('sha256', '')}".strip() if scores.weights.startswith(COLD) else ""
 
 
 def _unread(error: str) -> dict[str, Any]:

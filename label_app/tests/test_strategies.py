@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lesion_label.datastore import LesionDatastore
-from lesion_label.scoring import COLD, LesionScoring, Scores
+from lesion_label.scoring import LesionScoring, Scores
 from lesion_label.strategies import LesionStrategy
 from lesion_label.weights import WeightsStore
 from monailabel.interfaces.exception import MONAILabelException
@@ -107,7 +107,7 @@ def test_without_a_network_uncertainty_becomes_diversity_and_says_so(
 ) -> None:
     scoring.store.release.unlink()
     rows = {name: {**one, "score": float("nan"), "stratum": ""} for name, one in Scores.read(scoring.path).rows.items()}
-    Scores(COLD, rows).write(scoring.path)
+    Scores(scoring.weights_id(), rows).write(scoring.path)
     found = ask("uncertainty", scoring, datastore, n=2)
     assert found["score"] is None and "no network was trained yet" in found["reason"]
     assert found["choices"] == ask("diversity", scoring, datastore, n=2)["choices"]
