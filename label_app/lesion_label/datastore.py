@@ -142,7 +142,7 @@ class SafeWrites:
             objects = {
                 name: ImageLabelModel(image=entry.image, labels=self._labels_on_disk(name, entry.labels))
                 for name, entry in known.items()
-                if (pictures / f"{name}{entry.image.ext}").exists()
+                if not name.startswith(".") and (pictures / f"{name}{entry.image.ext}").exists()
             }
             for name, found in self._on_disk(pictures).items():
                 objects.setdefault(name, ImageLabelModel(image=found))
@@ -165,6 +165,10 @@ class SafeWrites:
             name, suffix = self._to_id(file)
             found.setdefault(name, DataModel(info={"ts": int(time.time()), "name": file}, ext=suffix))
         return found
+
+    def _list_files(self, path: str | Path, patterns: Sequence[str]) -> dict[str, str]:
+        found = super()._list_files(path, patterns)  # macOS puts a ._name.png beside each name.png on other disks
+        return {name: file for name, file in found.items() if not name.startswith(".")}
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         with self._index():

@@ -50,6 +50,16 @@ def test_uppercase_and_dicom_are_listed(studies: Path) -> None:
     assert {"A", "b", "c", "d", "e", "f"} <= set(found) and len(found) == 16
 
 
+def test_hidden_files_are_no_images_and_no_labels(studies: Path, label: str) -> None:
+    (studies / "._image_1.png").write_bytes(b"macOS")
+    LesionDatastore(str(studies), auto_reload=False).save_label("image_1", label, "final", {})
+    folder = studies / "labels" / "final"
+    (folder / "._image_1.png").write_bytes(b"macOS")
+    (folder / "._image_2.png").write_bytes(b"macOS")
+    datastore = LesionDatastore(str(studies), auto_reload=False)
+    assert len(datastore.list_images()) == 10 and datastore.get_labeled_images() == ["image_1"]
+
+
 def test_an_id_keeps_its_inner_suffix(studies: Path) -> None:
     """MONAI Label 0.8.5 removes every ".png" of the name."""
     os.rename(studies / "image_0.png", studies / "clip.png.0001.png")
