@@ -146,7 +146,7 @@ class Archive:
             raise _not_stored(f"failure reason {failure.get('FailureReason')}")
 
     def _search(self, search: Mapping[str, Any]) -> Iterator[Dataset]:
-        """Series that fit, page by page; ends also with servers that take no notice of `offset`."""
+        """Series that fit, page by page: a server may give fewer a page than it is asked for, and ignore `offset`."""
         seen: set[str] = set()
         while True:
             try:
@@ -162,7 +162,7 @@ class Archive:
             new = [item for item in map(Dataset.from_json, page) if str(item.SeriesInstanceUID) not in seen]
             seen.update(str(item.SeriesInstanceUID) for item in new)
             yield from new
-            if not new or len(page) < _PAGE:
+            if not new:
                 return
 
     def _header(self, study_uid: str, uid: str) -> Dataset | None:

@@ -97,6 +97,13 @@ def test_training_goes_on_without_what_cannot_be_fetched(
     assert datastore.datalist() == []
 
 
+@pytest.mark.parametrize("page", [1, 2, 3, 100])
+def test_a_server_of_small_pages_is_listed_whole(page: int, archive: SmallArchive, tmp_path: Path) -> None:
+    archive.page = page
+    series = {archive.add() for _ in range(6)}
+    assert set(open_dicomweb(archive.url, str(tmp_path / "cache")).list_images()) == series
+
+
 def test_a_seg_without_header_keeps_no_other_from_the_list(
     archive: SmallArchive, datastore: LesionDICOMWebDatastore, caplog: pytest.LogCaptureFixture
 ) -> None:
