@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import logging
 import os
@@ -178,17 +179,27 @@ class SafeWrites:
         with self._index():
             super().update_label_info(label_id, label_tag, info)
 
+    def id_of(self, filename: str) -> str:
+        """The id that a picture gets which is uploaded without one: its name without the suffix."""
+        return self._to_id(os.path.basename(filename))[0]
+
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         found, suffix = self._to_id(os.path.basename(image_filename))
         image_id = check_id(image_id or found)
         self._check_suffix(image_filename)
+        target = Path(self._datastore.image_path()) / f"{image_id}{suffix}"
         with self._index():
             known = self._datastore.objects.get(image_id)
             if known is not None and known.image.ext != suffix:
                 raise InvalidIdError(
                     f"image {image_id}: there is already {image_id}{known.image.ext}; give the {suffix} file another id"
                 )
-            self._place(image_filename, Path(self._datastore.image_path()) / f"{image_id}{suffix}")
+            if known is not None and target.exists() and not filecmp.cmp(image_filename, target, shallow=False):
+                raise InvalidIdError(  # or its label would be one of another picture
+                    f"image {image_id}: there is already another {target.name}; give this one another id (image=...), "
+                    "or delete that one first"
+                )
+            self._place(image_filename, target)
             info = {**(image_info or {}), "ts": int(time.time()), "name": f"{image_id}{suffix}"}
             labels = {} if known is None else known.labels
             entry = ImageLabelModel(image=DataModel(info=info, ext=suffix), labels=labels)

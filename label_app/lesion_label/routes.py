@@ -7,7 +7,7 @@ import mimetypes
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.security import OAuth2PasswordRequestForm
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
@@ -29,6 +29,7 @@ def own_routes(instance: Any, token: str) -> APIRouter:
     _add_login(router, token)
     _add_weights(router, instance)
     _add_training(router, instance)
+    _add_upload(router, instance)
     _add_viewer(router, Path(instance.app_dir) / "ohif")
     if str(instance.studies).startswith(("http://", "https://")):
         add_proxy(router, instance.studies)
@@ -101,6 +102,22 @@ def _add_training(router: APIRouter, instance: Any) -> None:
         for model in instance.trainers():
             instance.check_training(model, (params or {}).get(model) or {})
         return train.run(params, run_sync)
+
+
+def _add_upload(router: APIRouter, instance: Any) -> None:
+    """As MONAI Label's, which takes a picture's id to end at the first dot of its name: p1.frame2.png would be p1."""
+    from monailabel.endpoints import datastore
+
+    @router.put("/datastore/", include_in_schema=False)
+    @router.put("/datastore/image")
+    async def add_image(
+        background_tasks: BackgroundTasks,
+        image: str | None = None,
+        params: str = Form("{}"),
+        file: UploadFile = File(...),  # noqa: B008
+    ) -> dict[str, Any]:
+        image = image or instance.datastore().id_of(file.filename or "")
+        return datastore.add_image(background_tasks, image, params, file)
 
 
 def _add_viewer(router: APIRouter, folder: Path) -> None:

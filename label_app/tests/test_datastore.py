@@ -89,6 +89,18 @@ def test_two_pictures_of_one_id_are_refused(datastore: LesionDatastore, tmp_path
         datastore.add_image("", str(other), {})
 
 
+def test_another_picture_does_not_take_the_place_of_a_known_one(
+    datastore: LesionDatastore, studies: Path, label: str
+) -> None:
+    datastore.save_label("image_1", label, "final", {})
+    before = (studies / "image_1.png").read_bytes()
+    with pytest.raises(InvalidIdError, match="image image_1: there is already another image_1.png; give this one"):
+        datastore.add_image("image_1", str(studies / "image_2.png"), {})
+    assert (studies / "image_1.png").read_bytes() == before
+    assert datastore.add_image("image_1", str(studies / "image_1.png"), {"again": True}) == "image_1"
+    assert datastore.get_labeled_images() == ["image_1"], "the same picture once more is no other one"
+
+
 @pytest.mark.parametrize("content", [b"", b'{"name": "new-dataset", "obj', b"[]"])
 def test_a_broken_index_is_rebuilt_from_the_files(studies: Path, label: str, content: bytes) -> None:
     LesionDatastore(str(studies), auto_reload=False).save_label("image_3", label, "final", {})

@@ -56,6 +56,21 @@ def test_clients_with_different_weights_get_their_own(
             assert server.infer("frame_00", "image", model_filename=name)[1] == content
 
 
+def test_pictures_of_dotted_names_are_several(module_server: Server, tmp_path: Path) -> None:
+    """MONAI Label 0.8.5 calls each of them "p1", and the second replaced the first."""
+    names = ["p1.frame.1", "p1.frame.2"]
+    for value, name in enumerate(names):
+        Image.new("RGB", (8, 8), (value, 0, 0)).save(tmp_path / f"{name}.png")
+        status, answer, _ = module_server.send("PUT", "/datastore/image", {}, "file", tmp_path / f"{name}.png")
+        assert status == 200 and answer == {"image": name}
+    path = f"/datastore/image?image={names[0]}"
+    assert module_server.get(path)[1] == (tmp_path / f"{names[0]}.png").read_bytes()
+    status, answer, _ = module_server.send("PUT", path, {}, "file", tmp_path / f"{names[1]}.png")
+    assert status == 400 and "give this one another id" in answer["detail"]
+    for name in names:
+        assert module_server.ask("DELETE", f"/datastore/image?id={name}")[0] == 200
+
+
 def test_a_client_that_dies_in_mid_upload_leaves_the_datastore_whole(module_server: Server) -> None:
     server, studies = module_server, module_server.log.parent / "studies"
     before = {path.name: path.read_bytes() for path in studies.rglob("*") if path.is_file()}
