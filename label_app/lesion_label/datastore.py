@@ -21,6 +21,7 @@ from filelock import FileLock
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 from monailabel.interfaces.exception import ImageNotFoundException, MONAILabelError, MONAILabelException
 
+from scripts.data.groups import read_groups
 from scripts.io.atomic import write_text
 from scripts.io.errors import DICOM_SUFFIXES, VOLUME_SUFFIXES
 from scripts.io.picture import IMAGE_SUFFIXES
@@ -262,3 +263,8 @@ class LesionDatastore(SafeWrites, LocalDatastore):
 
     def __init__(self, studies: str, extensions: Sequence[str] = EXTENSIONS, auto_reload: bool = True) -> None:
         super().__init__(studies, extensions=list(extensions), auto_reload=auto_reload)
+
+    def groups(self) -> dict[str, str]:
+        """{image id: video or patient} by groups.csv in the folder; {} without one. Raises DatasetError."""
+        table = Path(self._datastore_path) / "groups.csv"
+        return read_groups(table, self.list_images(), ".") if table.is_file() else {}

@@ -62,6 +62,10 @@ class LesionDICOMWebDatastore(SafeWrites, DICOMWebDatastore):
     def list_images(self) -> list[str]:
         return list(self._archive.pictures())
 
+    def groups(self) -> dict[str, str]:
+        """{series: patient}, as the server has them now: groups.csv in the folder is of the last training."""
+        return {uid: series.group for uid, series in self._archive.pictures().items()}
+
     def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
         labelled = self._labelled()
         return [image for image in self.list_images() if image in labelled]

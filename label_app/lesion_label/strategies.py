@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from monailabel.interfaces.tasks.strategy import Strategy
 
 from lesion_label.requests import invalid
 from lesion_label.scoring import LesionScoring
-from scripts.data.groups import read_groups
 from scripts.io.errors import MediaError
 from scripts.selection import Candidate, Choice, ChoiceOptions
 from scripts.selection.uncertain import PROPORTIONAL
@@ -114,7 +112,7 @@ class LesionStrategy(Strategy):
             unscored = [Candidate(image, image, float("nan")) for image in images]
             return ChoiceOptions(strategy=self.kind, count=count, seed=draw).choose(unscored), ""
         rows = self.scoring.current().rows
-        groups = image_groups(datastore)
+        groups = datastore.groups()
         candidates = [
             Candidate(
                 image, groups.get(image, image), row.get("score", float("nan")), row.get("stratum", ""), features(row)
@@ -157,13 +155,3 @@ def features(row: dict[str, Any]) -> np.ndarray | None:
     """The features of a row of scores; None where there are none."""
     found = row.get("features")
     return None if found is None or not len(found) or not np.any(found) else np.asarray(found)
-
-
-def image_groups(datastore: Datastore) -> dict[str, str]:
-    """{image id: video or patient}, from groups.csv in the studies folder, or the study of a DICOMweb server."""
-    images = datastore.list_images()
-    table = Path(datastore._datastore_path) / "groups.csv"
-    if table.is_file():
-        return read_groups(table, images, ".")
-    studies = {image: datastore.get_image_info(image).get("StudyInstanceUID") for image in images}
-    return {image: study for image, study in studies.items() if study}

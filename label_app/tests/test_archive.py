@@ -85,6 +85,22 @@ def test_what_scoring_could_not_read_is_not_offered(
     assert LesionStrategy(kind, scoring)({"n": 3}, datastore)["choices"] == [series[2]]
 
 
+def test_patients_are_those_of_the_server_not_of_the_last_training(
+    archive: SmallArchive, datastore: LesionDICOMWebDatastore, scoring: LesionScoring
+) -> None:
+    old = archive.add(patient="A")
+    datastore.datalist()
+    del archive.series[old]  # now groups.csv names no series that is listed
+    series = [archive.add(patient=patient) for patient in "BBC"]
+    rows = {}
+    for number, uid in enumerate(series):
+        vector = np.eye(3)[number]
+        rows[uid] = {"score": float("nan"), "stratum": "", "lesion_share": 0.0, "features": vector, "error": ""}
+    Scores(scoring.weights_id(), rows, "random").write(scoring.path)
+    choices = LesionStrategy("diversity", scoring)({"n": 2}, datastore)["choices"]
+    assert series[2] in choices, "one of each patient"
+
+
 def test_training_goes_on_without_what_cannot_be_fetched(
     archive: SmallArchive, datastore: LesionDICOMWebDatastore
 ) -> None:
