@@ -133,19 +133,22 @@ class LesionTrain(TrainTask):
             "unlabeled": total - labelled,
         }
         self._write_state(state)
-        code, said = _run(self._command(options, dataset, run_dir), self.bundle.root)
-        if code != 0:
+        try:
+            code, said = _run(self._command(options, dataset, run_dir), self.bundle.root)
+            if code != 0:
+                raise MONAILabelException(MONAILabelError.APP_TRAIN_FAILED, f"training failed ({code}): {said}")
+            measured = json.loads((run_dir / "test_metrics.json").read_text(encoding="utf-8")).get("validation", {})
+            facts = {
+                "labels": labelled,
+                "unlabeled": total - labelled,
+                "val_dice": measured.get("figures", {}).get("dice", {}).get("value"),
+                "seconds": round(time.time() - state["started"], 1),
+                **options,
+            }
+            weights = self.store.publish(run_dir / "model.pt", facts)
+        except Exception:
             self._write_state({**state, "status": "ERROR", "ended": time.time()})
-            raise MONAILabelException(MONAILabelError.APP_TRAIN_FAILED, f"training failed ({code}): {said}")
-        measured = json.loads((run_dir / "test_metrics.json").read_text(encoding="utf-8")).get("validation", {})
-        facts = {
-            "labels": labelled,
-            "unlabeled": total - labelled,
-            "val_dice": measured.get("figures", {}).get("dice", {}).get("value"),
-            "seconds": round(time.time() - state["started"], 1),
-            **options,
-        }
-        weights = self.store.publish(run_dir / "model.pt", facts)
+            raise
         (run_dir / "last.pt").unlink(missing_ok=True)  # for going on with a run, which nobody does with a round
         self._write_state({**state, "status": "DONE", "ended": time.time(), "weights": weights})
         logger.info("Training is done: %s, validation Dice %s", weights, facts["val_dice"])

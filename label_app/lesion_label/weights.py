@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from scripts.io.atomic import replacing, write_text
 RELEASE = "release"
 CURRENT = "current"
 NONE = "none"
+_ROUND = re.compile(r"round_(\d+)")  # all of a round's name: a copy (round_001_best.pt) is none
 
 
 class WeightsError(ValueError):
@@ -35,8 +37,13 @@ class WeightsStore:
 
     def names(self) -> list[str]:
         """What can be chosen: rounds, the newest first, then "release" if there is one."""
-        rounds = sorted((path.stem for path in self.folder.glob("round_*.pt")), reverse=True)
+        rounds = [name for _, name in sorted(self._rounds(), reverse=True)]
         return rounds + ([RELEASE] if self.release.is_file() else [])
+
+    def _rounds(self) -> list[tuple[int, str]]:
+        """Number and name of each round."""
+        found = (_ROUND.fullmatch(path.stem) for path in self.folder.glob("round_*.pt"))
+        return [(int(name[1]), name[0]) for name in found if name]
 
     def current(self) -> str | None:
         """Name of the weights in use; None where there are none at all."""
@@ -71,8 +78,7 @@ class WeightsStore:
 
     def publish(self, checkpoint: str | Path, facts: dict[str, Any]) -> str:
         """Copy a trained model.pt into the next round, with its facts beside it, and make it current -> its name."""
-        numbers = [int(path.stem.removeprefix("round_")) for path in self.folder.glob("round_*.pt")]
-        name = f"round_{max(numbers, default=0) + 1:03d}"
+        name = f"round_{max((number for number, _ in self._rounds()), default=0) + 1:03d}"
         with replacing(self.folder / f"{name}.pt") as temporary:
             shutil.copyfile(checkpoint, temporary)
         digest = file_sha256(str(self.folder / f"{name}.pt"))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from lesion_label.bundle import Bundle, BundleNotFoundError, find_bundle
+from lesion_label.datastore import LesionDatastore
 from lesion_label.label_volume import read_label
 from lesion_label.polygons import annotations, mask_polygons
 from lesion_label.security import plain
@@ -47,6 +49,15 @@ def test_rounds_are_kept_chosen_and_left(tmp_path: Path) -> None:
                 store.use(name)
     (tmp_path / "rounds" / "current.json").write_text("{broken")
     assert store.current() == "round_003"
+
+
+def test_a_copy_in_the_folder_is_no_round(tmp_path: Path) -> None:
+    store, trained = WeightsStore(tmp_path, tmp_path / "model.pt"), tmp_path / "trained.pt"
+    trained.write_bytes(b"weights")
+    for name in ("round_001", "round_001_best", "round_", "round_999", "round_1000"):
+        (tmp_path / f"{name}.pt").write_bytes(b"a copy")
+    assert store.names() == ["round_1000", "round_999", "round_001"]
+    assert store.publish(trained, {}) == "round_1001" == store.current()
 
 
 def test_polygon_of_a_rectangle() -> None:
@@ -166,6 +177,23 @@ def test_stats_of_a_round_whose_process_is_gone(task: LesionTrain, tmp_path: Pat
     assert stats["status"] == "STOPPED" and stats["epoch"] == 3 and stats["total_epochs"] == 8
     assert stats["best_metric"] == 0.61 and stats["eval"]["metrics"]["val_dice"] == 0.58
     assert stats["train"]["metrics"]["loss"] == 0.4
+
+
+class WithoutResult(LesionTrain):
+    """A training that ends well and leaves nothing."""
+
+    def _command(self, options: dict, dataset: str, run_dir: Path) -> list[str]:
+        return [sys.executable, "-c", ""]
+
+
+def test_a_round_that_fails_after_its_training_is_no_running_one(task: LesionTrain, studies: Path) -> None:
+    datastore = LesionDatastore(str(studies), auto_reload=False)
+    for number in range(3):
+        datastore.save_label(f"image_{number}", str(studies / "image_0.png"), "final", {})
+    broken = WithoutResult(task.bundle, task.store)
+    with pytest.raises(FileNotFoundError, match="test_metrics.json"):
+        broken({"device": "cpu"}, datastore)
+    assert broken.stats()["status"] == "ERROR" and task.store.names() == []
 
 
 @pytest.mark.parametrize(
