@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +22,20 @@ def one_of(value: Any, known: Sequence[str], name: str) -> str:
     if value not in known:
         raise invalid(f"{name} {value!r}: expected one of {', '.join(known)}")
     return value
+
+
+def number_of(request: Mapping[str, Any], name: str, default: Any, whole: bool = False) -> Any:
+    """A parameter of 0 or more, the default where it is left out. Raises MONAILabelException: another value."""
+    value = request.get(name)
+    if value is None:
+        return default
+    try:
+        found = int(value) if whole else float(value)
+    except (TypeError, ValueError, OverflowError):
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise invalid(f"{name} {str(value)[:40]!r}: expected {'a whole number' if whole else 'a number'}, 0 or more")
+    return found
 
 
 def device_of(value: Any) -> str:

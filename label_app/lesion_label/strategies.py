@@ -12,7 +12,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.tasks.strategy import Strategy
 
-from lesion_label.requests import invalid
+from lesion_label.requests import invalid, number_of
 from lesion_label.scoring import LesionScoring
 from scripts.io.errors import MediaError
 from scripts.selection import Candidate, Choice, ChoiceOptions
@@ -104,7 +104,7 @@ class LesionStrategy(Strategy):
     def _choose(
         self, images: list[str], count: int, request: dict[str, Any], datastore: Datastore
     ) -> tuple[list[Choice], str]:
-        seed = int(request.get("seed", 0))
+        seed = number_of(request, "seed", 0, whole=True)
         labelled = datastore.get_labeled_images()
         # Another draw after each label, the same for the same state.
         draw = seed + len(labelled)
@@ -125,18 +125,10 @@ class LesionStrategy(Strategy):
         per_stratum = _strata_of(labelled, rows)
         scored = sum(not np.isnan(one.score) for one in candidates)
         if self.kind == "uncertainty" and scored:
-            strata = request.get("strata", True)
-            options = ChoiceOptions(
-                strategy=self.kind,
-                count=count,
-                seed=draw,
-                noise=float(request.get("noise", NOISE / (1 + len(labelled) / NOISE_HALF))),
-                strata_shares=strata if isinstance(strata, dict) else PROPORTIONAL if strata else None,
-                min_distance=SPREAD if strata else 0.0,
-                group_cap=request.get("group_cap"),
-            )
+            options = _by_uncertainty(request, count, draw, len(labelled))
             late = len(candidates) - scored
-            chosen = options.choose(candidates, per_group, known or None, per_stratum if strata else None)
+            kept = per_stratum if options.strata_shares else None
+            chosen = options.choose(candidates, per_group, known or None, kept)
             return chosen, f"{late} images have no score yet" if late else ""
         if not any(one.features is not None for one in candidates):
             drawn = ChoiceOptions(strategy="random", count=count, seed=draw).choose(candidates)
@@ -145,6 +137,25 @@ class LesionStrategy(Strategy):
         diverse = ChoiceOptions(strategy="diversity", count=count + min(len(known), KINDS), seed=seed)
         chosen = diverse.choose(candidates, per_group, known or None, per_stratum)[:count]
         return chosen, "no network was trained yet: chosen by diversity" if self.kind == "uncertainty" else ""
+
+
+def _by_uncertainty(request: dict[str, Any], count: int, seed: int, labelled: int) -> ChoiceOptions:
+    """The strategy with the parameters of a request. Raises MONAILabelException: numbers that make no sense."""
+    strata = request.get("strata", True)
+    noise = number_of(request, "noise", NOISE / (1 + labelled / NOISE_HALF))
+    group_cap = number_of(request, "group_cap", None, whole=True)
+    try:
+        return ChoiceOptions(
+            strategy="uncertainty",
+            count=count,
+            seed=seed,
+            noise=noise,
+            strata_shares=strata if isinstance(strata, dict) else PROPORTIONAL if strata else None,
+            min_distance=SPREAD if strata else 0.0,
+            group_cap=group_cap,
+        )
+    except (TypeError, ValueError) as error:
+        raise invalid(f"strata {str(strata)[:80]}: expected true, false or shares of strata ({error})") from error
 
 
 def _strata_of(images: list[str], rows: dict[str, dict[str, Any]]) -> Counter:

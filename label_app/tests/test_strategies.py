@@ -12,9 +12,11 @@ from lesion_label.datastore import LesionDatastore
 from lesion_label.scoring import LesionScoring, Scores
 from lesion_label.strategies import LesionStrategy
 from lesion_label.weights import WeightsStore
-from monailabel.interfaces.exception import MONAILabelException
+from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 from monailabel.tasks.activelearning.epistemic import Epistemic
 from PIL import Image
+
+from scripts.data.errors import DatasetError
 
 SCORES = {0: 0.2, 1: 0.9, 2: 0.4, 3: 0.8, 4: 0.1, 5: 0.7, 6: 0.3, 7: 0.6, 8: 0.5, 9: 0.05}
 IN_ORDER = [f"image_{number}" for number in sorted(SCORES, key=SCORES.get, reverse=True)]
@@ -165,6 +167,40 @@ def test_random_is_drawn_anew_after_each_label(
 def test_bad_counts(count: Any, scoring: LesionScoring, datastore: LesionDatastore) -> None:
     with pytest.raises(MONAILabelException):
         LesionStrategy("first", scoring)({"n": count}, datastore)
+
+
+@pytest.mark.parametrize(
+    ("kind", "request_", "message"),
+    [
+        ("random", {"seed": "x"}, "seed 'x': expected a whole number, 0 or more"),
+        ("diversity", {"seed": -1}, "seed '-1'"),
+        ("first", {"seed": [1]}, "seed"),
+        ("uncertainty", {"noise": "loud"}, "noise 'loud': expected a number, 0 or more"),
+        ("uncertainty", {"noise": float("nan")}, "noise 'nan'"),
+        ("uncertainty", {"group_cap": "many"}, "group_cap 'many'"),
+        ("uncertainty", {"group_cap": -2}, "group_cap '-2'"),
+        ("uncertainty", {"strata": {"lesion": -1}}, "strata {'lesion': -1}: expected true, false or shares"),
+        ("uncertainty", {"strata": {"lesion": None}}, "strata {'lesion': None}"),
+        ("uncertainty", {"strata": {}}, "strata {}"),
+    ],
+)
+def test_bad_parameters_are_named(
+    kind: str, request_: dict[str, Any], message: str, scoring: LesionScoring, datastore: LesionDatastore
+) -> None:
+    with pytest.raises(MONAILabelException) as raised:
+        LesionStrategy(kind, scoring)(request_, datastore)
+    assert raised.value.error is MONAILabelError.INVALID_INPUT and message in raised.value.msg
+
+
+def test_parameters_that_are_left_open_have_their_defaults(scoring: LesionScoring, datastore: LesionDatastore) -> None:
+    nothing = dict.fromkeys(("seed", "noise", "group_cap"))
+    assert ask("uncertainty", scoring, datastore, **nothing) == ask("uncertainty", scoring, datastore)
+
+
+def test_a_groups_csv_that_is_wrong_is_said(scoring: LesionScoring, datastore: LesionDatastore, studies: Path) -> None:
+    (studies / "groups.csv").write_text("file,group\nother.png,a\n")
+    with pytest.raises(DatasetError, match="none of its 1 rows names a picture"):
+        ask("uncertainty", scoring, datastore)
 
 
 def test_scores_survive_the_file(tmp_path: Path) -> None:
