@@ -9,13 +9,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
-from label_app_helpers import free_port
+from label_app_helpers import MODEL, Server, free_port, until
 from make_dicom import SOP_CLASSES, pictures, write_dicom
 from orthanc_server import Orthanc, Worker, require_orthanc
 from PIL import Image
@@ -355,6 +356,28 @@ def test_a_proposal_is_a_seg_of_software(copies: Archive, tmp_path: Path) -> Non
     assert len(copies.server.datasets("SEG")) == before
     empty = save_nifti(tmp_path / "empty.nii.gz", mask * 0)
     assert "no lesion was found" in copies.ask("write_proposal", folder, empty)["message"]
+
+
+@pytest.mark.parametrize(("archive", "status"), [("copies", 200), ("originals", 422)])
+def test_a_proposal_that_is_sent_leaves_no_file(
+    archive: str,
+    status: int,
+    request: pytest.FixtureRequest,
+    start_server: Callable[..., Server],
+    random_weights: Path,
+    tmp_path: Path,
+) -> None:
+    """Nor does one that cannot be made, of a series without geometry."""
+    found: Archive = request.getfixturevalue(archive)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {"TMPDIR": str(temporary), "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(tmp_path / "cache")}
+    server = start_server(f"{found.server.url}/dicom-web", "weights", str(random_weights), env=environment)
+    path = f"/infer/{MODEL}?image={found.uids['multi-frame']}&output=dicom_seg"
+    answered, content, _ = server.send("POST", path, {"label_info": [{"name": "lesion"}]})
+    assert answered == status, content
+    assert status != 200 or dcmread(BytesIO(content)).Modality == "SEG"
+    until(lambda: not [path for path in temporary.rglob("*") if path.suffix in (".dcm", ".nrrd")], 5.0)
 
 
 def flipped(path: Path, mask: np.ndarray) -> str:
