@@ -49,11 +49,15 @@ class Scores:
         try:
             with np.load(path, allow_pickle=False) as content:
                 columns = {name: content[name] for name in content.files}
+            return cls._of(columns)
         except FileNotFoundError:
             return cls()
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # zipfile and numpy have a dozen for damage, and all of it can be made again
             logger.warning("%s cannot be read (%s): images are scored anew", path.name, error)
             return cls()
+
+    @classmethod
+    def _of(cls, columns: dict[str, np.ndarray]) -> Scores:
         encoder = str(columns.pop("encoder", ""))
         names = [name for name in columns if name != "weights"]
         lists = {name: list(columns[name]) if name == "features" else columns[name].tolist() for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +73,46 @@ def test_what_auto_stood_for_is_kept(datastore: LesionDatastore, tmp_path: Path,
 
 def test_a_missing_file_of_encoder_weights_stops_no_list(datastore: LesionDatastore, tmp_path: Path) -> None:
     assert len(cold(tmp_path, str(tmp_path / "none.pt")).missing(datastore)) == 10
+
+
+def whole(path: Path) -> bytes:
+    """A file of scores of twenty images."""
+    row = {"score": 0.5, "stratum": "clear", "lesion_share": 0.0, "features": np.arange(4.0), "error": ""}
+    Scores("id", {f"image_{number}": row for number in range(20)}).write(path)
+    return path.read_bytes()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(whole(path)[:-200])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def zeros_inside(path: Path) -> None:
+    content = whole(path)
+    path.write_bytes(content[:200] + bytes(len(content) // 2) + content[200 + len(content) // 2 :])
+
+
+def zip_of_nothing(path: Path) -> None:
+    np.savez(path)
+
+
+def one_array(path: Path) -> None:
+    with path.open("wb") as stream:
+        np.save(stream, np.arange(3))
+
+
+@pytest.mark.parametrize("damage", [cut, empty, zeros_inside, zip_of_nothing, one_array])
+def test_damaged_scores_are_made_again(
+    damage: Callable[[Path], None],
+    datastore: LesionDatastore,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scoring = cold(tmp_path, "none")
+    scoring.path.parent.mkdir()
+    damage(scoring.path)
+    assert len(scoring.missing(datastore)) == 10  # what a server asks for while it starts
+    assert "scores.npz cannot be read" in caplog.text and "images are scored anew" in caplog.text
