@@ -42,6 +42,7 @@ _SENT = "seg_sent"  # in a label's info: when that was, seconds since 1970
 _KNOWN = "known_segs"  # in a label's info: SEG that were on the server when it was saved
 _INDEXING_SECONDS = 60  # that a server may take to list a SEG that it has accepted
 _SUFFIX = ".nii.gz"
+_FILTER = "MONAI_LABEL_DICOMWEB_SEARCH_FILTER"
 _ATTEMPTS, _WAIT_MS = 3, 250  # of each request; the wait doubles
 
 
@@ -288,7 +289,10 @@ def open_dicomweb(url: str, cache_path: str | None = None) -> LesionDICOMWebData
     )
     # By default it tries for almost a minute, in which an annotator waits for the news that the server is not there.
     client.set_http_retry_params(max_attempts=_ATTEMPTS, wait_exponential_multiplier=_WAIT_MS)
-    asked = "MONAI_LABEL_DICOMWEB_SEARCH_FILTER" in settings.model_fields_set  # the default, CT, shows nothing of ours
+    asked = _FILTER in settings.model_fields_set  # the default, CT, shows nothing of ours
+    if not asked:
+        # MONAI Label's server exports its defaults: scoring and training, its children, would be asked for CT by it.
+        os.environ.pop(_FILTER, None)
     return LesionDICOMWebDatastore(
         client,
         settings.MONAI_LABEL_DICOMWEB_SEARCH_FILTER if asked else None,

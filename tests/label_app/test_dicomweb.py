@@ -380,6 +380,17 @@ def test_a_proposal_that_is_sent_leaves_no_file(
     until(lambda: not [path for path in temporary.rglob("*") if path.suffix in (".dcm", ".nrrd")], 5.0)
 
 
+def test_scoring_is_of_the_pictures_that_the_server_lists(
+    copies: Archive, start_server: Callable[..., Server], random_weights: Path, tmp_path: Path
+) -> None:
+    """It runs when the server starts, in a process of its own, which MONAI Label gives the settings of the server."""
+    environment = {"MONAI_LABEL_DICOMWEB_CACHE_PATH": str(tmp_path / "cache")}
+    start_server(f"{copies.server.url}/dicom-web", "weights", str(random_weights), env=environment)
+    until(lambda: (tmp_path / "rounds" / "scores.npz").is_file())
+    with np.load(tmp_path / "rounds" / "scores.npz") as scores:
+        assert set(scores["id"].tolist()) == set(copies("list_images")) and not any(scores["error"].tolist())
+
+
 def flipped(path: Path, mask: np.ndarray) -> str:
     """The same label with its columns and frames stored the other way round, as some tools do."""
     affine = LPS.copy()
