@@ -133,8 +133,9 @@ class LesionTrain(TrainTask):
             "unlabeled": total - labelled,
         }
         self._write_state(state)
+        # Outside of what is called an error: where the server is killed, its end of the pipe breaks here.
+        code, said = _run(self._command(options, dataset, run_dir), self.bundle.root)
         try:
-            code, said = _run(self._command(options, dataset, run_dir), self.bundle.root)
             if code != 0:
                 raise MONAILabelException(MONAILabelError.APP_TRAIN_FAILED, f"training failed ({code}): {said}")
             measured = json.loads((run_dir / "test_metrics.json").read_text(encoding="utf-8")).get("validation", {})
