@@ -176,5 +176,5 @@ def _rate_of_this_process(rank: int, folder: str) -> None:
 
 
 def test_all_processes_have_the_rates_of_the_first(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_rate_of_this_process, (str(tmp_path),), nprocs=2)
+    torch.multiprocessing.start_processes(_rate_of_this_process, (str(tmp_path),), nprocs=2, start_method="fork")
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [[0.3, 1.0], [0.3, 1.0]]
