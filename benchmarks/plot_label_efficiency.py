@@ -100,7 +100,8 @@ def draw_curves(rows: Rows) -> plt.Figure | None:
         axes.grid(alpha=0.3)
     named = [pair for axes in panels[0] for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
     once = {label: handle for handle, label in named}  # a method need not be in each panel
-    figure.legend(once.values(), once.keys(), frameon=False, fontsize=8, loc="outside lower center", ncols=4)
+    columns = (1, 2, 4)[len(sets) - 1]  # more are wider than the picture
+    figure.legend(once.values(), once.keys(), frameon=False, fontsize=8, loc="outside lower center", ncols=columns)
     note = "mean ± sd over seeds (no bar: one seed; hollow: fewer seeds than supervision there, compare by the table)"
     figure.suptitle(f"lite from ImageNet weights, {scale_of(rows)}\n{note}", fontsize=9)
     return figure
