@@ -36,8 +36,9 @@ def find_groups(table: Path, files: list[str], folder: str) -> dict[str, str]:
     """
     # images/patient1/frame.png: the subfolder is the only hint at what belongs together
     by_folder = {file: parent for file in files if (parent := PurePosixPath(file).parent.as_posix()) != "."}
-    nested = sorted(parent for parent in set(by_folder.values()) if "/" in parent)
-    if nested and not table.is_file():
+    if table.is_file():
+        return by_folder | read_groups(table, files, folder)
+    if nested := sorted(parent for parent in set(by_folder.values()) if "/" in parent):
         logger.warning(
             "Sub-folders of sub-folders: each of %d in %s/ is a group of its own. If some show the same patient, say "
             "so in %s:%s",
@@ -46,8 +47,6 @@ def find_groups(table: Path, files: list[str], folder: str) -> dict[str, str]:
             table,
             listing(nested),
         )
-    if table.is_file():
-        return by_folder | read_groups(table, files, folder)
     for place in (table.parent, table.parent / folder):
         for name in os.listdir(place) if place.is_dir() else ():
             if name.lower() == table.name.lower() and place / name != table:

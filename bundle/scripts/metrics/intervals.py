@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+ROUNDING = 1e-9  # of sums; an interval narrower than this has no width
+
 
 def sum_by_group(groups: Sequence[str], values: np.ndarray) -> np.ndarray:
     """Sums of `values` (N, ...) over the images of each group: float64 (G, ...), groups in sorted order."""
@@ -32,16 +34,9 @@ def with_interval(
             weighted sum of group sums.
 
     Returns:
-        the figure, nan where undefined; (low, high), None where fewer than two groups have it, or where all draws are
-        alike, as where each picture is right: an interval of no width would claim to be certain.
+        the figure, nan where undefined; (low, high), None where fewer than two groups have it, or see
+        percentile_interval.
     """
-    value, interval = _drawn(groups, values, statistic, weights)
-    return value, None if interval is None or is_point(interval) else interval
-
-
-def _drawn(
-    groups: Sequence[str], values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], weights: np.ndarray
-) -> tuple[float, tuple[float, float] | None]:
     sums = sum_by_group(groups, values.reshape(len(values), -1))
     shape = (-1, *values.shape[1:])
     value = float(statistic(sums.sum(axis=0).reshape(shape))[0])
@@ -62,10 +57,11 @@ def share_with_interval(
         groups: of each of N rows. values: (N, 2), figure in 0..1 and whether the row counts, both 0 where not.
         weights: of draw_weights.
     """
-    value, interval = _drawn(groups, values, mean_of_sums, weights)
-    if interval is None or value not in (0.0, 1.0):
-        return value, None if interval is None or is_point(interval) else interval
-    bound = 0.025 ** (1 / np.count_nonzero(sum_by_group(groups, values)[:, 1]))
+    value, interval = with_interval(groups, values, mean_of_sums, weights)
+    having = np.count_nonzero(sum_by_group(groups, values)[:, 1])
+    if having < 2 or value not in (0.0, 1.0):
+        return value, interval
+    bound = 0.025 ** (1 / having)
     return value, ((0.0, 1.0 - bound) if value == 0.0 else (bound, 1.0))
 
 
@@ -74,19 +70,15 @@ def mean_of_sums(sums: np.ndarray) -> np.ndarray:
     return np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] > 0)
 
 
-def is_point(interval: tuple[float, float]) -> bool:
-    """Whether an interval has no width but that of rounding."""
-    return interval[1] - interval[0] < 1e-9
-
-
 def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
     """The central `level` of bootstrap values (draws,); draws where the figure is undefined (nan) are left out.
 
-    None when more than half of the draws are undefined: what is left would speak for a different population.
+    None when more than half of the draws are undefined: what is left would speak for a different population; and when
+    the draws are alike, as where each picture is right: an interval of no width would claim to be certain.
     """
     defined = values[np.isfinite(values)]
     if len(values) == 0 or len(defined) * 2 < len(values):
         return None
     tail = (1 - level) / 2
     low, high = np.quantile(defined, [tail, 1 - tail])
-    return float(low), float(high)
+    return None if high - low < ROUNDING else (float(low), float(high))

@@ -13,7 +13,7 @@ from torch import distributed
 from scripts.io.table import Table
 from scripts.metrics.definitions import severity_definition
 from scripts.metrics.evaluation import Figure
-from scripts.metrics.intervals import draw_weights, is_point, percentile_interval, share_with_interval, with_interval
+from scripts.metrics.intervals import draw_weights, percentile_interval, share_with_interval, with_interval
 
 
 class SeverityEvaluation:
@@ -204,8 +204,7 @@ def _spearman_with_interval(
     for weight in weights:
         chosen = np.repeat(np.arange(len(place)), weight[place].astype(int))
         draws.append(spearman(severities[chosen], scores[chosen]))
-    interval = percentile_interval(np.array(draws))
-    return value, None if interval is None or is_point(interval) else interval
+    return value, percentile_interval(np.array(draws))
 
 
 def _margins(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
