@@ -18,6 +18,8 @@ from scripts.data.layouts import read_dataset
 from scripts.data.manifest import read_manifest
 from scripts.io.image_reader import read_rgb
 
+UNREADABLE = [path for path in Path("/sys/bus").glob("*/drivers_probe") if path.stat().st_mode & 0o777 == 0o200]
+
 
 class Greys:
     """A file whose frames are of one grey each; None = does not decode."""
@@ -137,6 +139,19 @@ def test_a_broken_video_is_reported_with_the_other_files(tiny_dataset: Path) -> 
     (tiny_dataset / "unlabeled" / "broken.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(100))
     (tiny_dataset / "images" / "frame_00.png").write_bytes(b"")
     with pytest.raises(DatasetError, match=r"(?s)2 files cannot be used.*frame_00\.png.*broken\.mp4"):
+        build_datalists(tiny_dataset)
+
+
+@pytest.mark.skipif(not UNREADABLE, reason="needs a file of Linux's /sys that nobody can read")
+def test_files_that_may_not_be_read_are_reported_together(tiny_dataset: Path) -> None:
+    for name in ("cine.dcm", "stack.nii.gz"):
+        (tiny_dataset / "unlabeled" / name).symlink_to(UNREADABLE[0])
+    picture = tiny_dataset / "images" / "frame_01.png"
+    picture.unlink()
+    picture.symlink_to(UNREADABLE[0])  # whose orientation is asked for, since its label is a volume
+    (tiny_dataset / "masks" / "frame_01.png").unlink()
+    nib.save(nib.Nifti1Image(np.zeros((72, 72, 1), np.uint8), np.eye(4)), tiny_dataset / "masks" / "frame_01.nii.gz")
+    with pytest.raises(DatasetError, match=r"(?s)3 files cannot be used.*frame_01\.png.*cine\.dcm.*stack\.nii\.gz"):
         build_datalists(tiny_dataset)
 
 

@@ -10,6 +10,10 @@ from PIL import Image
 
 from scripts.data.errors import DatasetError
 from scripts.data.frames import FrameList, Source, list_frames
+from scripts.io.errors import MediaError
+from scripts.io.media import open_media
+
+UNREADABLE = [path for path in Path("/sys/bus").glob("*/drivers_probe") if path.stat().st_mode & 0o777 == 0o200]
 
 
 def test_a_list_of_many_files() -> None:
@@ -119,6 +123,17 @@ def test_shards_hold_whole_files_in_order_and_about_as_many_frames() -> None:
 def test_shards_that_cannot_be(number: int, count: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         of_lengths(1, 2, 3).shard(number, count)
+
+
+@pytest.mark.skipif(not UNREADABLE, reason="needs a file of Linux's /sys that nobody can read")
+@pytest.mark.parametrize("name", ["a.dcm", "a.nii.gz", "a.nii", "a.nrrd", "a.mp4"])
+def test_a_file_that_may_not_be_read_stays_in(tmp_path: Path, name: str) -> None:
+    """One such file in an archive must not end the night's work; it is reported when it is its turn."""
+    (tmp_path / name).symlink_to(UNREADABLE[0])
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
+    assert [item["file"] for item in list_frames(tmp_path)] == [name, "b.png"]
+    with pytest.raises(MediaError, match=name):
+        open_media(tmp_path / name)
 
 
 def test_links_are_followed_once_and_broken_ones_reported(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def _expand(item: Item, frames_per_second: float, near_duplicate: float) -> list
     try:
         media = open_media(path)
         turned = _has_label_volume(item) and kind == "picture" and picture_orientation(path) != 1
-    except MediaError:
+    except (MediaError, OSError):
         return [item]
     if _has_label_volume(item):
         item = _spread_labels(item, path, len(media), turned)
@@ -172,7 +172,7 @@ def _thumbnails(media: MediaFile, numbers: Sequence[int]) -> Iterator[tuple[int,
     for number in numbers:
         try:
             picture = Image.fromarray(media.frame(number))
-        except MediaError:
+        except (MediaError, OSError):
             yield number, None
             continue
         small = picture.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)

@@ -93,16 +93,21 @@ def open_media(path: str | PathLike[str]) -> MediaFile:
 
 def keep_open(path: Path, opener: Callable[[Path], T]) -> T:
     """`opener(path)`, or what it gave before, while this thread keeps it open. Raises MediaError."""
-    if not path.is_file():
-        raise MediaError(f"{path}: no such file; check the path, or take its row out of the datalist")
-    stat = path.stat()
-    key = (opener.__name__, str(path), stat.st_size, stat.st_mtime_ns)
     opened = _opened()
-    if key not in opened:
-        opened[key] = opener(path)
-        while len(opened) > OPEN_FILES:
-            opened.popitem(last=False)[1].close()
+    try:
+        if not path.is_file():
+            raise MediaError(f"{path}: no such file; check the path, or take its row out of the datalist")
+        stat = path.stat()
+        key = (opener.__name__, str(path), stat.st_size, stat.st_mtime_ns)
+        if key not in opened:
+            opened[key] = opener(path)
+    except OSError as error:  # no permission, a network drive gone: whoever lists many files must not end with one
+        raise MediaError(
+            f"{path}: cannot be opened ({error.strerror or error}); check its permissions and the disk that it is on"
+        ) from error
     opened.move_to_end(key)
+    while len(opened) > OPEN_FILES:
+        opened.popitem(last=False)[1].close()
     return opened[key]
 
 
