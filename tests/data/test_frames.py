@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -59,12 +60,28 @@ def test_a_folder(tmp_path: Path) -> None:
         ({"stride": 4}, [0, 4, 8]),
         ({"start_s": 1.0}, [5, 6, 7, 8, 9]),  # 5 frames a second: frame 5 is shown at 1.0 s
         ({"start_s": 0.5, "end_s": 1.2}, [3, 4, 5]),  # frame 6, at 1.2 s, is outside
-        ({"start_s": 9.0}, []),
     ],
 )
 def test_window(tmp_path: Path, window: dict[str, float], expected: list[int]) -> None:
     path = make_clip(tmp_path / "a.mp4", 10, fps=5)
     assert [item["frame"] for item in list_frames(path, **window)] == expected
+
+
+def test_a_clip_outside_the_window_is_one_frame_that_fails(tmp_path: Path) -> None:
+    """Left out it would be in no table, its shard without a frame would never finish, nor the merge."""
+    for name in ("a.mp4", "b.mp4"):
+        make_clip(tmp_path / name, 10, fps=5)
+    make_clip(tmp_path / "long.mp4", 60, fps=5)
+    frames = list_frames(tmp_path, start_s=9.0)
+    assert [item["file"] for item in islice(frames, 2)] == ["a.mp4", "b.mp4"]
+    assert frames[0]["error"] == (
+        f"{tmp_path}/a.mp4: no frame between start_s 9 and the end (seconds); its 10 frames are shown at 0 to 1.80 s: "
+        "give another window, or take the clip out"
+    )
+    assert frames[2]["image"] == f"{tmp_path}/long.mp4#45" and "error" not in frames[2]
+    assert len(list_frames(tmp_path / "a.mp4", start_s=0.41, end_s=0.59)) == 1, "between frames 2 and 3"
+    shards = [list_frames(tmp_path, start_s=9.0, shard=number, shards=3) for number in range(3)]
+    assert sorted(len(shard) for shard in shards) == [1, 1, 15]
 
 
 @pytest.mark.parametrize("window", [{"stride": 0}, {"stride": 1.5}, {"start_s": -1.0}, {"start_s": 2.0, "end_s": 2.0}])

@@ -81,6 +81,14 @@ def test_a_broken_frame_becomes_a_black_one_with_its_error(tmp_path: Path) -> No
     next(iter(DataLoader(dataset, batch_size=3)))  # all of them fit into one batch
 
 
+def test_an_item_that_comes_with_an_error_keeps_it(tmp_path: Path) -> None:
+    """As list_frames makes of a clip outside the time window."""
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "good.png")
+    dataset = make_dataset(tmp_path, ["good.png"])
+    dataset.data[0]["error"] = "no frame between start_s 9 and the end"
+    assert dataset[0]["error"] == "no frame between start_s 9 and the end"
+
+
 def test_other_errors_are_not_swallowed(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "good.png")
     dataset = make_dataset(tmp_path, ["good.png"])

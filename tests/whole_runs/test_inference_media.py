@@ -176,6 +176,18 @@ def test_settings_without_sense_fail_before_work_starts(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_clip_outside_the_window_is_listed_and_an_earlier_table_goes(
+    folder: Path, run_config: Any, trained_run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "videos.csv").write_text("of an earlier run")
+    with pytest.raises(RuntimeError, match="none of 1 frames could be written"):
+        infer(run_config, folder / "clip é.mp4", tmp_path, trained_run, "inference_video", start_s=2)
+    (failed,) = table(tmp_path / "failures.csv")
+    assert failed["file"] == "clip é.mp4"
+    assert "no frame between start_s 2 and the end (seconds); its 30 frames are shown at 0 to 1.16 s" in failed["error"]
+    assert not (tmp_path / "videos.csv").exists() and not table(tmp_path / "results.csv")
+
+
 def test_the_command(folder: Path, trained_run: Path, tmp_path: Path) -> None:
     """As a person types it: exit code and no patient data in what is printed."""
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]

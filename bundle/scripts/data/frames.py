@@ -35,13 +35,16 @@ class Source:
     file: str  # relative to the input folder, posix
     kind: str  # "picture", "volume", "DICOM", "video" or "DICOM video" (an encapsulated video, or frames with a rate)
     frames: range | None = None
+    error: str = ""  # why none of its frames is wanted: it is one item, which fails with this
 
     def __len__(self) -> int:
         return 1 if self.frames is None else len(self.frames)
 
     def item(self, number: int) -> Item:
-        """The frame `number` of those wanted -> {"image": address, "file", "source", "kind", "frame"}."""
+        """The frame `number` of those wanted -> {"image": address, "file", "source", "kind", "frame"}, and "error"."""
         shared = {"source": self.file, "kind": self.kind}
+        if self.error:  # FrameDataset keeps the error of an item whose picture can be read
+            return {"image": join_address(self.path, 0), "file": self.file, "frame": 0, "error": self.error, **shared}
         if self.frames is None:
             return {"image": self.path, "file": self.file, "frame": 0, **shared}
         index = self.frames[number]
@@ -105,9 +108,9 @@ def list_frames(
 ) -> FrameList:
     """Every frame of every picture, video, DICOM file and volume of a folder and its sub-folders, or of one file.
 
-    Sorted by file, then by frame. A file that cannot be opened stays in as one frame: it is reported when it is read,
-    never passed over in silence. Links are followed. Hidden files, tables and notes are left out, as is labels/ of a
-    MONAI Label studies folder; other files are left out and logged.
+    Sorted by file, then by frame. A file that cannot be opened, or of which no frame lies in the time window, stays in
+    as one frame: it is reported when it is read, never passed over in silence. Links are followed. Hidden files, tables
+    and notes are left out, as is labels/ of a MONAI Label studies folder; other files are left out and logged.
 
     Args:
         stride: every how manieth frame of a video is taken.
@@ -179,7 +182,17 @@ def _source(path: Path, file: str, kind: str, window: tuple[int, float, float | 
     if kind == "volume" or media.time(0) is None:
         return Source(str(path), file, kind, range(len(media)))
     moving = kind if kind == "video" else f"{kind} video"
-    return Source(str(path), file, moving, frames_within(media, *window))
+    frames = frames_within(media, *window)
+    return Source(str(path), file, moving, frames or None, "" if frames else _outside(path, media, *window[1:]))
+
+
+def _outside(path: Path, media: MovingFile, start_s: float, end_s: float | None) -> str:
+    """Why a clip has no frame in the time window."""
+    window = f"start_s {start_s:g} and " + ("the end" if end_s is None else f"end_s {end_s:g}")
+    return (
+        f"{path}: no frame between {window} (seconds); its {len(media)} frames are shown at 0 to "
+        f"{media.time(len(media) - 1):.2f} s: give another window, or take the clip out"
+    )
 
 
 def frames_within(media: MovingFile, stride: int, start_s: float, end_s: float | None) -> range:
