@@ -146,6 +146,16 @@ def test_duplicates_inside_a_section_are_warned_of(tmp_path: Path) -> None:
     assert "1 pictures occur more than once" in warnings[0]
 
 
+@pytest.mark.parametrize("name", ["validation", "test"])
+def test_an_image_listed_twice_is_measured_once(tmp_path: Path, name: str) -> None:
+    """Its second entry ended a training in an error, after the last epoch."""
+    one = picture(tmp_path / "a.png", 1)
+    sections = {"training": [], "unlabeled": [], "validation": [], "test": [], name: [one, {**one, "label": "b.png"}]}
+    with pytest.raises(LeakError, match=rf"(?s)1 images are listed more than once in {name}.*a\.png"):
+        check_leaks(sections)
+    check_leaks(sections | {name: [], "training": sections[name]})  # training may draw it twice
+
+
 def test_leak_check_raises_on_an_unreadable_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such file"):
         check_leaks({"training": [{"image": str(tmp_path / "gone.png")}]})

@@ -235,8 +235,35 @@ def test_datalist(tiny_dataset: Path) -> None:
     }
     assert pool["images/frame_01.png"]["group"] == "0"
     assert "label" not in pool["images/frame_02.png"]
-    assert pool["images/frame_02.png"]["group"] == "images/frame_02.png"
-    assert [item["file"] for item in sections["unlabeled"]] == ["images/frame_09.png"]
+    assert pool["images/frame_02.png"]["group"] == "g1", "groups.csv beside it has the group of what has none in it"
+    assert [(item["file"], item["group"]) for item in sections["unlabeled"]] == [("images/frame_09.png", "g0")]
+    (tiny_dataset / "groups.csv").unlink()
+    assert by_file(read_dataset(path)["pool"])["images/frame_02.png"]["group"] == "images/frame_02.png"
+
+
+def test_groups_of_a_datalist_that_fit_none_of_its_images_are_refused(tiny_dataset: Path) -> None:
+    write_json(tiny_dataset / "datalist.json", {"training": entries([0, 1])})
+    (tiny_dataset / "groups.csv").write_text("file,group\nelse.png,g\n")
+    with pytest.raises(DatasetError, match=r"groups\.csv: none of its 1 rows names a picture"):
+        read_dataset(tiny_dataset)
+
+
+def test_frames_of_a_clip_in_a_datalist_have_the_group_of_the_clip(tiny_dataset: Path) -> None:
+    (tiny_dataset / "images" / "clip.mp4").write_bytes(b"x")
+    training = entries([0]) + [{"image": "images/clip.mp4#12", "label": "masks/frame_01.png"}]
+    write_json(tiny_dataset / "datalist.json", {"training": training})
+    (tiny_dataset / "groups.csv").write_text("file,patient\nclip.mp4,p1\nframe_00.png,p1\n")
+    assert {item["group"] for item in read_dataset(tiny_dataset)["pool"]} == {"p1"}
+
+
+@pytest.mark.parametrize("place", ["unlabeled/groups.csv", "unlabelled_groups.csv"])
+def test_groups_of_unlabelled_frames_may_lie_in_their_folder(tiny_dataset: Path, place: str) -> None:
+    table = (tiny_dataset / "unlabeled_groups.csv").rename(tiny_dataset / place)
+    groups = [item["group"] for item in read_dataset(tiny_dataset)["unlabeled"]]
+    assert groups == ["u1", "u1", "u2", "u2"]
+    shutil.copy(table, tiny_dataset / "unlabeled_groups.csv")
+    with pytest.raises(DatasetError, match=r"both give the groups of unlabeled/; keep the one"):
+        read_dataset(tiny_dataset)
 
 
 @pytest.mark.parametrize("name", ["datalist.json", "dataset.json"])

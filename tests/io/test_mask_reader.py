@@ -94,6 +94,48 @@ def test_two_colours_of_one_strength_are_refused(tmp_path: Path) -> None:
         read_mask(save(tmp_path, pixels))
 
 
+VOC = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]  # as labelme paints classes 0 to 3
+CVAT = [0, 0, 0, 250, 50, 83, 101, 23, 104]
+
+
+def _painted(palette: list[int], mode: str) -> Image.Image:
+    """A stripe of each colour of a palette."""
+    index = np.repeat(np.arange(len(palette) // 3, dtype=np.uint8), 16)[:, None].repeat(16, 1)
+    image = Image.fromarray(index, "P")
+    image.putpalette(palette)
+    return image.convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["P", "RGB", "RGBA"])
+@pytest.mark.parametrize("palette", [VOC, VOC[:9], CVAT])
+def test_a_colour_a_class_is_refused(tmp_path: Path, palette: list[int], mode: str) -> None:
+    """Their strongest channels are two values, so that all classes were one lesion, or the darker one was lost."""
+    _painted(palette, mode).save(tmp_path / "classes.png")
+    with pytest.raises(MediaError, match=r"classes\.png: the mask has several colours, \(0, 0, 0\), .*value_map"):
+        read_mask(tmp_path / "classes.png")
+
+
+def test_a_palette_of_classes_is_read_by_a_value_map(tmp_path: Path) -> None:
+    _painted(VOC, "P").save(tmp_path / "classes.png")
+    assert np.unique(read_mask(tmp_path / "classes.png", {0: 0, 1: 1, 2: 1, 3: 0})).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("background", [(0, 0, 0), (0, 0, 90)])
+def test_one_colour_with_soft_edges_is_one_lesion(tmp_path: Path, background: tuple[int, int, int]) -> None:
+    image = Image.new("RGB", (256, 256), background)
+    image.paste((250, 50, 83), (64, 64, 192, 192))
+    image.resize((100, 100), Image.Resampling.BILINEAR).save(tmp_path / "soft.png")
+    assert read_mask(tmp_path / "soft.png").mean() == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_coloured_mask_that_was_a_jpeg_once_is_read(tmp_path: Path) -> None:
+    image = Image.new("RGB", (256, 256))
+    image.paste((255, 0, 0), (64, 64, 192, 192))
+    image.save(tmp_path / "once.jpg", quality=75)
+    Image.open(tmp_path / "once.jpg").save(tmp_path / "now.png")
+    assert read_mask(tmp_path / "now.png").mean() == pytest.approx(0.25, abs=0.01)
+
+
 def test_alpha(tmp_path: Path) -> None:
     opaque = np.dstack([TRUTH * 255] * 3 + [np.full_like(TRUTH, 255)])
     np.testing.assert_array_equal(read_mask(save(tmp_path, opaque)), TRUTH)

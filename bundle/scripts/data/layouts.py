@@ -9,8 +9,10 @@ from pathlib import Path, PurePosixPath
 from scripts.data.datalist_file import read_datalist
 from scripts.data.errors import DatasetError, listing
 from scripts.data.files import MASK_KINDS, Item, by_stem, find_files, find_groups, make_item, media_files
+from scripts.data.groups import read_groups
 from scripts.data.mask_folders import FINAL, is_studies_folder, mask_folders
 from scripts.data.studies import read_studies
+from scripts.io.frame_address import split_address
 
 __all__ = ["DATALIST_NAMES", "UNLABELED_FOLDERS", "Item", "read_dataset", "read_unlabeled_folder"]
 
@@ -18,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 DATALIST_NAMES = ("datalist.json", "dataset.json")
 UNLABELED_FOLDERS = ("unlabeled", "unlabelled")
+GROUPS = "groups.csv"
 _READABLE = "expected PNG, JPEG, TIFF, BMP or WebP files, videos or DICOM"
 _EXPECTED = (
     "expected a folder with images/ and masks/ (or labels/) matched by file name, optionally unlabeled/ and groups.csv"
@@ -34,7 +37,7 @@ def read_dataset(dataset_dir: str | os.PathLike[str], masks_needed: bool = True)
     "severity"?: float}; videos, DICOM and volumes are one item each here, and a label may be a volume of all frames of
     its image (see expansion); masks of single frames, masks/<name of the file>/<frame number>.png, are the item's
     "frame_labels" {number: absolute path}. Items are sorted by "file". The group comes from groups.csv /
-    unlabeled_groups.csv or the JSON; without a group file from the subfolder (images/patient1/frame.png); else each
+    unlabeled_groups.csv (or unlabeled/groups.csv) or the JSON, from groups.csv where an entry of it has none; without a group file from the subfolder (images/patient1/frame.png); else each
     file is its own group. With masks_needed False there may be no mask at all, as where pictures are graded.
 
     Raises DatasetError: missing folder, neither layout, no masks at all, a mask without image, two pictures of one
@@ -47,10 +50,10 @@ def read_dataset(dataset_dir: str | os.PathLike[str], masks_needed: bool = True)
     if root.is_file():
         if root.suffix.lower() != ".json":
             raise DatasetError(f"dataset_dir {root} is a file; {_EXPECTED}")
-        sections = read_datalist(root, masks_needed)
+        sections = _with_groups(read_datalist(root, masks_needed), root.parent / GROUPS)
     elif datalist := next((root / name for name in DATALIST_NAMES if (root / name).is_file()), None):
         logger.info("%s is read from its %s", root, datalist.name)
-        sections = read_datalist(datalist, masks_needed)
+        sections = _with_groups(read_datalist(datalist, masks_needed), root / GROUPS)
     elif is_studies_folder(root):
         sections, place = read_studies(root), f"{FINAL}/, as MONAI Label does when a label is submitted"
     else:
@@ -74,12 +77,12 @@ def read_unlabeled_folder(folder: str | os.PathLike[str], dataset_dir: str | os.
     if not folder.is_dir():
         raise DatasetError(f"unlabeled_data {folder} is not a folder; give a folder of frames, True, False, or images")
     if mask_folders(folder) and (folder / "images").is_dir():
-        tables = {folder / "images": folder / "groups.csv", **_unlabeled_folders(folder)}
+        tables = {folder / "images": folder / GROUPS, **_unlabeled_folders(folder)}
         logger.info(
             "%s is a data set: its %s are read, no masks", folder, " and ".join(f"{one.name}/" for one in tables)
         )
     else:
-        inside = folder / "groups.csv"
+        inside = folder / GROUPS
         tables = {folder: inside if inside.is_file() else folder.parent / f"{folder.name}_groups.csv"}
     base = root if root.is_dir() else root.parent
     items = [item for each, table in tables.items() for item in _frames(base, each, table)]
@@ -89,9 +92,44 @@ def read_unlabeled_folder(folder: str | os.PathLike[str], dataset_dir: str | os.
 
 
 def _unlabeled_folders(root: Path) -> dict[Path, Path]:
-    """{folder: its table of groups}."""
+    """{folder: its table of groups}: unlabeled_groups.csv beside it, in either spelling, or groups.csv in it.
+
+    Raises:
+        DatasetError: more than one.
+    """
     folders = [root / name for name in UNLABELED_FOLDERS if (root / name).is_dir()]
-    return {folder: root / f"{folder.name}_groups.csv" for folder in folders}
+    found = {}
+    for folder in folders:
+        spellings = UNLABELED_FOLDERS if len(folders) == 1 else (folder.name,)
+        places = [root / f"{folder.name}_groups.csv", *(root / f"{name}_groups.csv" for name in spellings)]
+        tables = [table for table in dict.fromkeys([*places, folder / GROUPS]) if table.is_file()]
+        if len(tables) > 1:
+            raise DatasetError(
+                f"{' and '.join(map(str, tables))} both give the groups of {folder.name}/; keep the one that holds them"
+            )
+        found[folder] = tables[0] if tables else places[0]
+    return found
+
+
+def _with_groups(sections: dict[str, list[Item]], table: Path) -> dict[str, list[Item]]:
+    """Give entries of a datalist that have no group the one of groups.csv beside it, if there is such a table.
+
+    Raises:
+        DatasetError: see read_groups.
+    """
+    if not table.is_file():
+        return sections
+    own = {
+        item["file"]: str(whole)
+        for items in sections.values()
+        for item in items
+        if item["group"] == str(whole := split_address(item["file"])[0])
+    }
+    groups = read_groups(table, sorted(set(own.values())), "images") if own else {}
+    return {
+        name: [{**item, "group": groups.get(own.get(item["file"], ""), item["group"])} for item in items]
+        for name, items in sections.items()
+    }
 
 
 def _frames(base: Path, folder: Path, table: Path) -> list[Item]:
@@ -121,7 +159,7 @@ def _read_folders(root: Path) -> dict[str, list[Item]]:
             f"{len(lines)} masks have no image of the same name in {images}; add the image, rename or remove the mask:"
             + listing(lines)
         )
-    groups = find_groups(root / "groups.csv", files, "images")
+    groups = find_groups(root / GROUPS, files, "images")
     pool = []
     for stem, file in of_stem.items():
         item = make_item(root, images, file, groups)

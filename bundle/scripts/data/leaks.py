@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,8 +22,16 @@ def check_leaks(sections: Mapping[str, Sequence[Item]]) -> tuple[dict[str, list[
     Returns (sections, warnings): an unlabelled picture that is also a labelled training one is left out, with a
     warning; one that occurs twice inside a section is kept, with a warning. Pictures of one single colour (slices
     beyond an organ, black frames of a video) are no evidence: they are not compared.
-    Raises LeakError with both paths when a picture of validation or test is anywhere else.
+    Raises LeakError with both paths when a picture of validation or test is anywhere else, and when one file is listed
+    twice in one of them: it can be measured once.
     """
+    for name in ("validation", "test"):
+        counts = Counter(item["file"] for item in sections.get(name, ()))
+        if twice := [file for file, count in counts.items() if count > 1]:
+            raise LeakError(
+                f"{len(twice)} images are listed more than once in {name}, where each is measured once, against one "
+                f"mask; keep one entry of each:{listing(twice)}"
+            )
     paths = [item["image"] for items in sections.values() for item in items]
     prints = map_files(fingerprint, paths, "comparing images")
     for found in prints.values():

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 THRESHOLD = 127  # 8-bit: above it is lesion
 FAINT = 32  # a lossy mask without a value from here on is an empty one with compression noise
+COLOUR_DISTANCE = 40  # 8-bit RGB: so far from the line between background and lesion a colour is another one
+COLOUR_PIXELS = 32  # of one exact colour: fewer are noise of a compression that the mask went through
 UNKNOWN = 255  # class of pixels on which a mask says nothing
 UNKNOWN_GREY = 127  # of mined masks: where nobody looks for it, it is background
 ValueMap = Mapping[int | str, int]
@@ -31,7 +33,8 @@ def read_mask(path: str | PathLike[str], value_map: ValueMap | None = None, unkn
     Without `value_map` the mask is binary, 1 = lesion:
     1. One channel is made first. Colour: the strongest of R, G, B; a palette by its colours, or by its index when two
        used entries share a colour; alpha is dropped, but is itself the mask when the colour is the same everywhere,
-       and a mask whose strongest colour is all transparent (a lesion drawn on nothing) is refused.
+       and a mask whose strongest colour is all transparent (a lesion drawn on nothing) is refused. So is a lossless
+       one of several colours (labelme, CVAT: a colour a class), where a person must say which are lesion.
     2. Lossless files with one or two values: the larger, if it is not 0, is lesion ({0, 1}, {0, 160}, {1, 2}, {255}).
     3. More values (resampled or anti-aliased), and lossy files (JPEG, lossy WebP: they ring): above 127 is lesion;
        16-bit files above 127 * 257, unless no value is above 255.
@@ -139,7 +142,7 @@ def _stored_values(image: Image.Image, path: str | PathLike[str]) -> np.ndarray:
         return pixels
     if image.mode in ("LA", "La", "PA"):
         return pixels[..., 0]
-    if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
+    if _is_grey(pixels):
         return pixels[..., 0]
     raise MediaError(f"{path}: value_map needs one value a pixel, found a colour mask ({image.mode}); save it as grey")
 
@@ -154,6 +157,8 @@ def _strength(image: Image.Image, path: str | PathLike[str]) -> np.ndarray:
         palette[: len(stored)] = stored
         if len(np.unique(palette[used], axis=0)) < len(used):
             return index
+        counts = np.bincount(index.ravel(), minlength=256)[used]
+        _refuse_several_colours(palette[used], counts, path)
         strength = _colour_strength(palette[index], path)
         _refuse_transparent(strength, _palette_alpha(image)[index], path)
         return strength
@@ -172,6 +177,8 @@ def _strength(image: Image.Image, path: str | PathLike[str]) -> np.ndarray:
     colour = pixels if alpha is None else pixels[..., :-1]
     if alpha is not None and alpha.min() != alpha.max() and (colour == colour[0, 0]).all():
         return alpha
+    if colour.shape[2] == 3 and not _is_grey(colour) and not _is_lossy(image, path):
+        _refuse_several_colours(*_used_colours(colour), path)
     strength = colour[..., 0] if colour.shape[2] == 1 else _colour_strength(colour, path)
     if alpha is not None:
         _refuse_transparent(strength, alpha, path)
@@ -207,6 +214,41 @@ def _colour_strength(colour: np.ndarray, path: str | PathLike[str]) -> np.ndarra
             "background; save it with black background and white lesion"
         )
     return strength
+
+
+def _is_grey(pixels: np.ndarray) -> bool:
+    """(H, W, 3 or 4): R, G and B are the same everywhere."""
+    return bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all())
+
+
+def _used_colours(colour: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W, 3) uint8 -> the colours in it, (N, 3), and how many pixels each has, (N,)."""
+    red, green, blue = (colour[..., channel].astype(np.uint32) for channel in range(3))
+    codes, counts = np.unique(red << 16 | green << 8 | blue, return_counts=True)
+    return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1).astype(np.uint8), counts
+
+
+def _refuse_several_colours(colours: np.ndarray, counts: np.ndarray, path: str | PathLike[str]) -> None:
+    """Colours (N, 3) of ``counts`` pixels must lie between two, background and lesion, as resampled edges do.
+
+    Raises:
+        MediaError: they are of several classes.
+    """
+    kept = colours[counts >= COLOUR_PIXELS].astype(np.float64)
+    if len(kept) < 3:
+        return
+    strength = kept.max(axis=1)
+    background, lesion = kept[strength.argmin()], kept[strength.argmax()]
+    direction = (lesion - background) / max(float(np.linalg.norm(lesion - background)), 1.0)
+    offset = kept - background
+    away = np.linalg.norm(offset - np.outer(offset @ direction, direction), axis=1)
+    if (away > COLOUR_DISTANCE).any():
+        shown = [tuple(int(value) for value in one) for one in (background, lesion, kept[away.argmax()])]
+        raise MediaError(
+            f"{path}: the mask has several colours, {', '.join(map(str, shown))} (RGB) among them: which are lesion? "
+            "Save it with one colour on black; or, of a mask with a palette (labelme), name its indices by a "
+            'value_map such as {"0": 0, "1": 1, "2": 1}'
+        )
 
 
 def _is_lossy(image: Image.Image, path: str | PathLike[str]) -> bool:
