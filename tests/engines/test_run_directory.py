@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ import torch
 from tiny_training import CPU, make_network
 
 from scripts.engines.run_directory import ResumeError, RunDirectory, flatten
+from scripts.io.atomic import PARTIAL
 from scripts.io.writers import OutputError
 
+BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 CONFIG: dict[str, Any] = {
     "learning_rate": 0.002,
     "max_epochs": 2,
@@ -138,8 +142,8 @@ def test_config_with_objects_is_written_as_text(tmp_path: Path) -> None:
     assert RunDirectory(tmp_path, CONFIG | {"device": CPU}).resuming
 
 
-def manifest(*files: tuple[str, str]) -> str:
-    return json.dumps({"files": [{"section": "training", "file": name, "sha256": sha} for name, sha in files]})
+def manifest(*files: tuple[str, str], **more: Any) -> str:
+    return json.dumps({"files": [{"section": "training", "file": name, "sha256": sha, **more} for name, sha in files]})
 
 
 def test_a_run_goes_on_with_the_same_data_alone(tmp_path: Path) -> None:
@@ -154,6 +158,54 @@ def test_a_run_goes_on_with_the_same_data_alone(tmp_path: Path) -> None:
     with pytest.raises(ResumeError, match=r"1 files, \['b.png'\] among them\. Give another --run_name"):
         run.write_environment(make_network(), CPU)
     assert "3" not in (tmp_path / "manifest.json").read_text(), "the manifest of the run is kept"
+
+
+@pytest.mark.parametrize("name", ["label_sha256", "pseudo_label_sha256", "weight", "severity"])
+def test_a_run_goes_on_with_the_same_masks_weights_and_grades_alone(tmp_path: Path, name: str) -> None:
+    start(tmp_path, CONFIG)
+    (tmp_path / "manifest.json").write_text(manifest(("a.png", "1"), **{name: 0.5}))
+    run = RunDirectory(tmp_path, CONFIG)
+    (tmp_path / "manifest.json").write_text(manifest(("a.png", "1"), **{name: 0.6}))
+    with pytest.raises(ResumeError, match="The data have changed"):
+        run.write_environment(make_network(), CPU)
+
+
+HOLDER = """
+import sys, torch
+from scripts.engines.run_directory import RunDirectory
+run = RunDirectory(sys.argv[1], {})
+run.write_environment(torch.nn.Conv2d(1, 1, 1), torch.device("cpu"))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second is refused, leaves the first's files alone, and may go on once that one is gone."""
+    monkeypatch.setattr("scripts.engines.run_directory.LOCK_WAIT_S", 0.2)
+    folder = tmp_path / "run"
+    command = [sys.executable, "-c", HOLDER, str(folder)]
+    first = subprocess.Popen(command, cwd=BUNDLE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert first.stdout.readline() == "held\n"
+        partial = folder / f"{PARTIAL}last.pt"
+        partial.write_text("half")
+        with pytest.raises(ResumeError, match="another process is training in this folder. Wait for it, or give"):
+            start(folder, CONFIG)
+        assert partial.is_file() and json.loads((folder / "config.json").read_text()) == {}
+    finally:
+        first.communicate("")
+    assert first.returncode == 0
+    start(folder, CONFIG)
+    start(folder, CONFIG)  # one process may begin again what it has stopped, and clears what was left half written
+    assert not partial.exists()
+
+
+def test_a_run_that_was_trained_meanwhile_is_not_begun_over_it(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path, CONFIG)
+    (tmp_path / "last.pt").write_bytes(b"")
+    with pytest.raises(ResumeError, match="another process has trained in this folder since this one began"):
+        run.write_environment(make_network(), CPU)
 
 
 def test_a_run_is_named_after_its_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

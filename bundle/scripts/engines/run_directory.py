@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from scripts.data.dataset_root import studies_of_the_server
@@ -31,6 +32,10 @@ FREE_ON_RESUME = (
     *("save_execute_config", "tracking_uri", "experiment_name"),
     *("bundle_root", "dataset_dir", "output_dir", "run_dir", "sample_dir"),
 )
+#: of each file in manifest.json: what must stay as it was when the run began
+COMPARED = ("section", "file", "sha256", "label_sha256", "pseudo_label_sha256", "weight", "severity")
+LOCK_FILE = ".lock"
+LOCK_WAIT_S = 15  # a killed process's workers hold it until they notice, some five seconds
 
 
 class ResumeError(ValueError):
@@ -59,6 +64,7 @@ class RunDirectory:
             ensure_writable(self.path)
             if new:
                 self.path.rmdir()  # Nothing is left of a run that fails before it starts.
+        self._lock: FileLock | None = None
         self.last_checkpoint = self.path / "last.pt"
         self.resuming = self.last_checkpoint.is_file()
         if self.resuming and not resume:
@@ -70,8 +76,6 @@ class RunDirectory:
             self._check_same_run(config)
             self._check_length(config)
             self.started -= self._trained_seconds()
-            if is_main_process():
-                remove_leftovers(self.path)
             logger.info("Continuing the run in %s.", self.path)
         manifest = self.path / "manifest.json"
         self._manifest_before = manifest.read_text() if self.resuming and manifest.is_file() else None
@@ -107,15 +111,12 @@ class RunDirectory:
         if self._manifest_before is None or not manifest.is_file():
             return
         before, now = (
-            {
-                (one["section"], one["file"], one["sha256"], one.get("label_sha256"), one.get("severity"))
-                for one in json.loads(text)["files"]
-            }
+            {tuple(one.get(name) for name in COMPARED) for one in json.loads(text)["files"]}
             for text in (self._manifest_before, manifest.read_text())
         )
         if before != now:
             write_text(manifest, self._manifest_before)
-            names = sorted({entry[1] for entry in before ^ now})
+            names = sorted({entry[COMPARED.index("file")] for entry in before ^ now})
             raise ResumeError(
                 f"The data have changed since the run in {self.path} began: {len(names)} files, {names[:3]} among "
                 "them. Give another --run_name for the new data, or put the old files back."
@@ -141,13 +142,39 @@ class RunDirectory:
                 f"{self.path} holds a run with other settings ({shown}). Give another --run_name, or delete the folder."
             )
 
+    def _hold(self) -> None:
+        """Let no other process train in this folder until this one ends: the weights would be of two trainings."""
+        if self._lock is not None:
+            return
+        # One lock a process, whatever thread: a notebook that starts a stopped run again must not wait for itself.
+        lock = FileLock(self.path / LOCK_FILE, timeout=LOCK_WAIT_S, thread_local=False, is_singleton=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ResumeError(
+                f"{self.path}: another process is training in this folder. Wait for it, or give another --run_name."
+            ) from None
+        self._lock = lock
+        if not self.resuming and self.last_checkpoint.is_file():
+            raise ResumeError(
+                f"{self.path}: another process has trained in this folder since this one began. Give the same command "
+                "again to continue that run, or another --run_name."
+            )
+        if self.resuming:
+            remove_leftovers(self.path)
+
     def write_environment(self, network: nn.Module, device: torch.device, substitutions: Sequence[str] = ()) -> None:
         """Write config.json and environment.json: versions, machine, the encoder weights really used, substitutions.
 
         A run that is continued keeps what it began from: its weights are restored, whatever the hub answers now.
+
+        Raises:
+            ResumeError: the data have changed since the run began, or another process trains in the folder.
         """
         if not is_main_process():
             return
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._hold()
         self._check_same_data()
         write_text(self.path / "config.json", json.dumps(self.config, indent=4, default=str))
         weights = dict(getattr(network, "encoder_weights_report", {}))
