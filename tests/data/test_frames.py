@@ -9,10 +9,15 @@ import pytest
 from make_video import make_clip
 from PIL import Image
 
+from scripts.data.earlier_outputs import TABLES
 from scripts.data.errors import DatasetError
 from scripts.data.frames import FrameList, Source, list_frames
+from scripts.engines.frame_results import FAILURE_COLUMNS, FAILURES_FILE
+from scripts.engines.picture_results import RESULT_COLUMNS, RESULTS_FILE
+from scripts.engines.video_results import VIDEO_COLUMNS, VIDEOS_FILE
 from scripts.io.errors import MediaError
 from scripts.io.media import open_media
+from scripts.io.table import Table
 
 UNREADABLE = [path for path in Path("/sys/bus").glob("*/drivers_probe") if path.stat().st_mode & 0o777 == 0o200]
 
@@ -173,6 +178,38 @@ def test_outputs_of_an_earlier_run_are_no_frames(tmp_path: Path) -> None:
     assert list_frames(tmp_path, leave_out=tmp_path / "out").files == ["a.png"]
     assert list_frames(tmp_path, leave_out=tmp_path).files == ["a.png", "out/overlays/a.png"]
     assert list_frames(tmp_path / "out", leave_out=tmp_path / "elsewhere").files == ["overlays/a.png"]
+
+
+def test_outputs_among_the_inputs_are_no_frames(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """--output_dir is --dataset_dir, or lies in it: the second run must see what the first saw."""
+    inputs = ["a.png", "masks/of a person.png", "videos/clip.png"]
+    for name in (*inputs, *(f"{folder}/a.png" for folder in ("overlays", "segmentations", "videos/clip", "shards/x"))):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    everything = list_frames(tmp_path).files
+    assert len(everything) == 7, "without a table nobody knows that they are outputs"
+    table = Table(("file", "error"))
+    table.add(file="b.png", error="damaged")
+    for name in ("timeline.csv", "episodes.csv", "overlay.mp4", "timeline.png"):
+        (tmp_path / "videos/clip" / name).write_bytes(b"x")
+    for part in ("shards/0000_of_0002", "earlier"):
+        table.write(tmp_path / part / "failures.csv")
+        (tmp_path / part / "overlays").mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / part / "overlays" / "a.png")
+    (tmp_path / "results.csv").write_text("name,score\nsomebody's own\n")
+    assert set(list_frames(tmp_path).files) == set(everything) - {"shards/x/a.png"}
+    with caplog.at_level("INFO"):
+        Table(RESULT_COLUMNS).write(tmp_path / "results.csv")
+        assert list_frames(tmp_path).files == ["a.png", "videos/clip/a.png", "videos/clip.png"]
+    assert "overlays is of an earlier run and is left out" in caplog.text
+
+
+def test_tables_are_known_by_their_first_line(tmp_path: Path) -> None:
+    written = {RESULTS_FILE: RESULT_COLUMNS, VIDEOS_FILE: VIDEO_COLUMNS, FAILURES_FILE: FAILURE_COLUMNS}
+    assert list(TABLES) == list(written)
+    for name, columns in written.items():
+        Table(columns).write(tmp_path / name)
+        assert (tmp_path / name).read_text().startswith(TABLES[name])
 
 
 def test_a_folder_and_a_link_to_it_have_one_name_on_every_machine(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from scripts.data.earlier_outputs import output_files, output_folders
 from scripts.data.errors import DatasetError
 from scripts.data.files import NO_DATA, log_ignored, walk_once
 from scripts.data.layouts import Item
@@ -116,7 +117,8 @@ def list_frames(
         stride: every how manieth frame of a video is taken.
         start_s, end_s: part of each video, seconds from its first frame; None = to its end.
         shard, shards: which part of the files, see FrameList.shard.
-        leave_out: a folder inside, where the outputs go: those of an earlier run are no frames.
+        leave_out: a folder inside, where the outputs go. Outputs of an earlier run are no frames there, nor elsewhere
+            beside its tables.
 
     Raises:
         DatasetError: nothing given, missing folder, or nothing to read in it.
@@ -165,8 +167,11 @@ def _files(root: Path, leave_out: str | os.PathLike[str] | None) -> Iterator[Pat
         masks = mask_folders(Path(directory))
         for name in masks:
             logger.info("%s: %s/ holds masks and is left out", directory, name)
-        names[:] = [name for name in names if not name.startswith(".") and name not in masks]
-        paths = (Path(directory, name) for name in files if not name.startswith("."))
+        made = [*(name for name in output_folders(Path(directory)) if name not in masks), *output_files(files)]
+        for name in made:
+            logger.info("%s: %s is of an earlier run and is left out", directory, name)
+        names[:] = [name for name in names if not name.startswith(".") and name not in (*masks, *made)]
+        paths = (Path(directory, name) for name in files if not name.startswith(".") and name not in made)
         yield from (path for path in paths if path.is_file() or path.is_symlink())  # a broken link is reported
 
 
