@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from make_dicom import pictures, write_dicom
 from make_video import decode_all, make_clip, read_number
 
 from scripts.engines.dicom_results import DicomSegResults, PackedFrames
@@ -84,14 +86,15 @@ def test_an_overlay_clip_that_fails(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "in.mp4"]
 
 
-def result_of(source: Path, frame: int, share: float) -> FrameResult:
+def result_of(source: Path, frame: int, share: float, seconds: float = 1 / 25) -> FrameResult:
+    """Frame of a file whose frames are so many seconds apart."""
     mask = np.zeros((10, 10), bool)
     mask.flat[: round(100 * share)] = True
     figures = {"lesion_px": int(mask.sum()), "lesion_share": share, "mean_confidence": 0.9, "agreement": None,
                "quality": "check"}  # fmt: skip
     address = f"{source}#{frame}"
-    return FrameResult(f"{source.name}#{frame}", source.name, "video", frame, frame / 25, address, mask * 1.0, mask,
-                       figures)  # fmt: skip
+    return FrameResult(f"{source.name}#{frame}", source.name, "video", frame, frame * seconds, address, mask * 1.0,
+                       mask, figures)  # fmt: skip
 
 
 def test_a_video_with_frames_that_failed(tmp_path: Path) -> None:
@@ -185,6 +188,23 @@ def test_a_clip_that_breaks_off_is_written_and_reported(tmp_path: Path) -> None:
 
 def test_frame_rate(tmp_path: Path) -> None:
     assert frame_rate(str(make_clip(tmp_path / "a.mp4", 10, fps=10))) == pytest.approx(10)
+
+
+def test_a_cine_is_counted_by_its_times_and_shown_at_its_display_rate(tmp_path: Path) -> None:
+    """10 frames of 0.2 s: a lesion in the last five lasts a second, though a viewer is to show 20 frames a second."""
+    elements = {"FrameTime": "200", "RecommendedDisplayFrameRate": "20"}
+    source = write_dicom(tmp_path / "cine.dcm", pictures(10, 10, 10), **elements)
+    writer = VideoResults()
+    writer.start(tmp_path / "out")
+    for frame in range(10):
+        writer.add(result_of(source, frame, 0.2 if frame >= 5 else 0.0, seconds=0.2))
+    writer.finish_source()
+    (row,) = writer.videos.rows
+    assert (row["seconds"], row["episodes"], row["longest_s"]) == (pytest.approx(2), 1, pytest.approx(1))
+    assert row["episodes_per_minute"] == pytest.approx(30)
+    with av.open(str(tmp_path / "out/videos/cine/overlay.mp4")) as container:
+        shown = [frame.time for frame in container.decode(video=0)]
+    assert shown == pytest.approx([number / 20 for number in range(10)], abs=1e-4)
 
 
 def test_frames_of_one_time_are_shown_after_each_other(tmp_path: Path) -> None:

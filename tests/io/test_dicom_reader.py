@@ -139,19 +139,32 @@ def test_video_with_another_number_of_frames(tmp_path: Path, caplog: pytest.LogC
 
 
 @pytest.mark.parametrize(
-    ("elements", "fps"),
+    ("elements", "times", "shown_at"),
     [
-        ({"FrameTime": "50", "CineRate": "30", "RecommendedDisplayFrameRate": "12"}, 12),
-        ({"FrameTime": "50", "CineRate": "30"}, 30),
-        ({"FrameTime": "50", "CineRate": "0"}, 20),
-        ({"FrameTime": None}, None),
-        ({"FrameTime": None, "FrameTimeVector": [0, 40, 60]}, 20),
+        # 3 frames of 50 ms, whatever the rate that they are to be shown at
+        ({"FrameTime": "50", "CineRate": "30", "RecommendedDisplayFrameRate": "12"}, [0, 0.05, 0.1], 12),
+        ({"FrameTime": "50", "CineRate": "30"}, [0, 0.05, 0.1], 30),
+        ({"FrameTime": "50", "CineRate": "0"}, [0, 0.05, 0.1], None),
+        ({"FrameTime": None, "CineRate": "20", "RecommendedDisplayFrameRate": "10"}, [0, 0.05, 0.1], 10),
+        ({"FrameTime": None, "RecommendedDisplayFrameRate": "10"}, [0, 0.1, 0.2], 10),
+        ({"FrameTime": None}, None, None),
+        # milliseconds from frame to frame: 0, 40, 40 + 260
+        ({"FrameTime": None, "FrameTimeVector": [0, 40, 260]}, [0, 0.04, 0.3], None),
+        ({"FrameTimeVector": [0, 40, 260], "FrameIncrementPointer": 0x00181065}, [0, 0.04, 0.3], None),
+        ({"FrameTimeVector": [0, 40, 260], "FrameIncrementPointer": [0x00540080, 0x00181065]}, [0, 0.04, 0.3], None),
+        ({"FrameTimeVector": [0, 40, 260], "FrameIncrementPointer": 0x00181063}, [0, 0.04, 0.08], None),
+        ({"FrameTimeVector": [0, 0, 0], "FrameIncrementPointer": 0x00181065}, [0, 0.04, 0.08], None),
+        ({"FrameTime": None, "FrameTimeVector": [0, -40, 100], "CineRate": "20"}, [0, 0.05, 0.1], 20),
+        # of another number of frames: their mean
+        ({"FrameTime": None, "FrameTimeVector": [0, 40, 60, 50, 50]}, [0, 0.05, 0.1], None),
     ],
 )
-def test_frame_rate(tmp_path: Path, elements: dict, fps: float | None) -> None:
+def test_times_of_frames(tmp_path: Path, elements: dict, times: list[float] | None, shown_at: float | None) -> None:
     file = DicomFile(write_dicom(tmp_path / "a.dcm", pictures(3), **elements))
-    assert file.fps == (None if fps is None else pytest.approx(fps))
-    assert file.time(2) == (None if fps is None else pytest.approx(2 / fps))
+    found = [file.time(index) for index in range(3)]
+    assert found == ([None] * 3 if times is None else pytest.approx(times))
+    assert file.fps == (None if times is None else pytest.approx(2 / times[-1]))
+    assert file.display_fps == shown_at
 
 
 @pytest.mark.parametrize("table", ["none", "basic", "extended", "wrong"])

@@ -12,7 +12,7 @@ from scripts.engines.frame_result import MOVING, FrameResult
 from scripts.engines.overlay_clip import OverlayClip
 from scripts.engines.picture_results import frame_name
 from scripts.io.errors import MediaError
-from scripts.io.media import frame_rate_of, open_media
+from scripts.io.media import display_rate_of, frame_rate_of, open_media
 from scripts.io.provenance import Provenance
 from scripts.io.table import Table
 from scripts.io.writers import OutputNamer, remove_output, write_mask_png
@@ -82,7 +82,8 @@ class VideoResults:
         self._steady, self._steady_raw = TemporalConsistency(), TemporalConsistency()
         self._scene_changes = 0
         self._clip: OverlayClip | None = None
-        self._clip_start_s = 0.0
+        self._clip_start = (0, 0.0)  # number and seconds of its first frame
+        self._display_fps: float | None = None
 
     def takes(self, kind: str) -> bool:
         """Videos, and DICOM files whose frames follow each other in time."""
@@ -119,9 +120,13 @@ class VideoResults:
     def _add_overlay(self, result: FrameResult) -> None:
         if self._clip is None:
             self._clip = OverlayClip(self._folder(result.source) / OVERLAY, frame_rate(result.source_path))
-            self._clip_start_s = result.time_s
+            self._clip_start = (result.frame, result.time_s)
+            self._display_fps = display_rate_of(open_media(Path(result.source_path)))
         text = f"{_clock(result.time_s)}  lesion {100 * result.figures['lesion_share']:.1f} %"
-        self._clip.add(result.path, result.mask, text, result.time_s - self._clip_start_s)
+        shown_s = result.time_s - self._clip_start[1]
+        if self._display_fps:  # of the overlay alone: all that is counted goes by the frames' own times
+            shown_s = (result.frame - self._clip_start[0]) / self._display_fps
+        self._clip.add(result.path, result.mask, text, shown_s)
 
     def failed(self, item: Mapping[str, Any], error: str) -> None:
         """Mark a frame that could not be read in the timeline; its mask of an earlier run goes."""
@@ -206,8 +211,9 @@ class VideoResults:
 
 
 def frame_rate(path: str) -> float:
-    """Frames/s of a video or DICOM file; 25 where it does not say (logged)."""
-    fps = frame_rate_of(open_media(Path(path)))
+    """Frames/s at which a video or DICOM file is shown; 25 where it does not say (logged)."""
+    media = open_media(Path(path))
+    fps = display_rate_of(media) or frame_rate_of(media)
     if fps is None:
         logger.warning("%s: no frame rate; its overlay is shown at 25 frames/s", path)
         return 25.0

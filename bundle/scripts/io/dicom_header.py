@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset, config, dcmread
 from pydicom.uid import (
     UID,
@@ -21,6 +24,7 @@ from scripts.io.pydicom_compat import encoding_of
 # pydicom's warnings about values quote them, and in a damaged file all that follows: patient data in logs.
 config.settings.reading_validation_mode = config.IGNORE
 
+_FRAME_TIME_VECTOR = 0x00181065
 # Storage classes whose pixels are results about pictures, not pictures.
 _NO_PICTURES = {
     "1.2.840.10008.5.1.4.1.1.66.4": "a DICOM Segmentation",
@@ -112,23 +116,54 @@ def number_of_frames(dataset: Dataset, name: str) -> int:
     return frames
 
 
-def frame_rate(dataset: Dataset, name: str) -> float | None:
-    """Frames per second by Recommended Display Frame Rate, Cine Rate, Frame Time or Frame Time Vector; else None.
+def frame_times(dataset: Dataset, frames: int, name: str) -> NDArray[np.float64] | None:
+    """Seconds from the first frame to each, (N,) (PS3.3 C.7.6.5.1); None where the header does not say.
+
+    By Frame Time or Frame Time Vector, whichever Frame Increment Pointer names, else by the one that is there; without
+    them by Cine Rate, then Recommended Display Frame Rate. How fast a viewer should show the frames says nothing of how
+    long they took. Raises MediaError for a damaged element.
+    """
+    seconds = _number(value_of(dataset, "FrameTime", name)) / 1000
+    even = np.arange(frames) * seconds if seconds > 0 else None
+    uneven = _summed(value_of(dataset, "FrameTimeVector", name), frames)
+    pointer = value_of(dataset, "FrameIncrementPointer", name)
+    named = pointer if isinstance(pointer, Iterable) else [pointer]
+    for times in (uneven, even) if _FRAME_TIME_VECTOR in named else (even, uneven):
+        if times is not None:
+            return times
+    rate = _first_rate(dataset, ("CineRate", "RecommendedDisplayFrameRate"), name)
+    return None if rate is None else np.arange(frames) / rate
+
+
+def display_rate(dataset: Dataset, name: str) -> float | None:
+    """Frames/s at which a viewer should show them: Recommended Display Frame Rate, Cine Rate; None = not said.
 
     Raises MediaError for a damaged element.
     """
-    for keyword in ("RecommendedDisplayFrameRate", "CineRate"):
-        if (rate := _number(value_of(dataset, keyword, name))) > 0:
-            return rate
-    milliseconds = _number(value_of(dataset, "FrameTime", name))
-    vector = value_of(dataset, "FrameTimeVector", name)
-    if milliseconds <= 0 and isinstance(vector, Iterable) and len(steps := list(vector)[1:]) > 0:
-        milliseconds = sum(map(_number, steps)) / len(steps)  # its first value is 0: the time of the first frame
-    return 1000 / milliseconds if milliseconds > 0 else None
+    return _first_rate(dataset, ("RecommendedDisplayFrameRate", "CineRate"), name)
+
+
+def _summed(vector: object, frames: int) -> NDArray[np.float64] | None:
+    """Frame Time Vector, the milliseconds from frame to frame, of which the first is 0 -> seconds, (N,)."""
+    if not isinstance(vector, Iterable) or isinstance(vector, str):
+        return None
+    steps = np.array([_number(step) for step in vector])[1:] / 1000
+    if not len(steps) or steps.min() < 0 or not steps.sum() > 0:
+        return None
+    if len(steps) != frames - 1:  # which frame each belongs to cannot be told
+        return np.arange(frames) * steps.mean()
+    return np.append(0.0, np.cumsum(steps))
+
+
+def _first_rate(dataset: Dataset, keywords: Iterable[str], name: str) -> float | None:
+    rates = (_number(value_of(dataset, keyword, name)) for keyword in keywords)
+    return next((rate for rate in rates if rate > 0), None)
 
 
 def _number(value: object) -> float:
+    """0 for what is none."""
     try:
-        return float(value)  # type: ignore[arg-type]
+        number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return 0.0
+    return number if math.isfinite(number) else 0.0

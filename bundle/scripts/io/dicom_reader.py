@@ -20,7 +20,7 @@ from scripts.io.dicom_fragments import (
     read_fragments,
     read_pixel_header,
 )
-from scripts.io.dicom_header import frame_rate, number_of_frames, open_dicom, read_header, value_of
+from scripts.io.dicom_header import display_rate, frame_times, number_of_frames, open_dicom, read_header, value_of
 from scripts.io.dicom_palette import Palette
 from scripts.io.dicom_pixels import (
     PALETTE,
@@ -55,7 +55,9 @@ class DicomFile:
         path: the file. dataset: header, without the pixel data.
         height, width: Rows and Columns, pixels.
         sop_class_uid, transfer_syntax: UIDs; photometric: Photometric Interpretation.
-        fps: frames per second, None where the header does not say.
+        fps: frames per second of time(), the mean; None where the header does not say.
+        display_fps: frames per second at which a viewer should show them, None where the header does not say, or where
+            a video does.
         is_video: one MPEG-2, H.264 or HEVC stream holds all frames.
 
     Raises:
@@ -118,10 +120,10 @@ class DicomFile:
         return b"".join(parts)
 
     def time(self, index: int) -> float | None:
-        """Seconds from the first frame to frame `index`; None where the header has no frame rate."""
+        """Seconds from the first frame to frame `index`; None where the header does not say, see frame_times."""
         if self._video is not None:
             return self._video.time(index)
-        return None if self.fps is None else index / self.fps
+        return None if self._times is None else float(self._times[index])
 
     def _read_header(self) -> None:
         name = str(self.path)
@@ -131,8 +133,10 @@ class DicomFile:
         self.height, self.width = self._format.rows, self._format.columns
         self.photometric = self._format.photometric
         self.is_video = is_video(self.transfer_syntax)
-        self.fps = frame_rate(self.dataset, name)
         self._frames = number_of_frames(self.dataset, name)
+        self._times = frame_times(self.dataset, self._frames, name)
+        self.fps = None if self._times is None or self._frames < 2 else (self._frames - 1) / float(self._times[-1])
+        self.display_fps = display_rate(self.dataset, name)
         require_decoder(self.transfer_syntax, name)
         self._palette = None
         if self.photometric == PALETTE:
@@ -205,7 +209,7 @@ class DicomFile:
         if len(video) != self._frames:
             logger.warning("%s: Number of Frames is %d, the video has %d", self.path, self._frames, len(video))
             self._frames = min(self._frames, len(video))
-        self.fps = self.fps or video.info.fps
+        self.fps, self.display_fps = video.info.fps, None
 
     def _video_frame(self, video: VideoFile, index: int) -> np.ndarray:
         frame = video.frame(index)

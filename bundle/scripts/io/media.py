@@ -116,6 +116,11 @@ def frame_rate_of(media: MediaFile) -> float | None:
     return getattr(getattr(media, "info", media), "fps", None) or None
 
 
+def display_rate_of(media: MediaFile) -> float | None:
+    """Frames/s at which a file asks to be shown, whatever the times of its frames; None where it does not."""
+    return getattr(media, "display_fps", None)
+
+
 def close_media() -> None:
     """Close what this thread has open."""
     opened = _opened()
