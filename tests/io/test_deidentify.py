@@ -91,6 +91,20 @@ def test_uids_and_pseudonyms_are_consistent_and_secret() -> None:
     assert mapping.pseudonym("a") != mapping.pseudonym("b") and UidMapping().pseudonym("a") != mapping.pseudonym("a")
 
 
+def test_patients_without_an_id_are_told_apart_by_their_names(tmp_path: Path) -> None:
+    """The issuer alone would make one patient of a hospital's."""
+    mapping, found = UidMapping(b"key"), []
+    patients = [("", "Müller^A"), (" ", "Müller^A"), (None, "Müller^B"), ("", ""), ("7", "Müller^A"), ("7", "Müller^C")]
+    for number, (patient_id, name) in enumerate(patients):
+        made = telling_source()
+        made.IssuerOfPatientID, made.PatientID, made.PatientName = "CLINIC", patient_id, name
+        target = tmp_path / f"{number}.dcm"
+        deidentify_file(saved(tmp_path / "in" / target.name, made), target, mapping=mapping)
+        found.append(dcmread(target).PatientID)
+    assert found[0] == found[1] != "" and found[4] == found[5] and not found[3]
+    assert len(set(found)) == 4
+
+
 # Folders
 
 

@@ -80,13 +80,14 @@ def _rules() -> tuple[dict[int, str], list[tuple[int, int, str]]]:
 def clean_header(dataset: Dataset, mapping: UidMapping) -> None:
     """Remove what identifies the patient from a header, in place, and say that it was done.
 
-    Patient's Name and ID become one pseudonym of the mapping, so that pictures of a patient stay together. All UIDs
-    become others, also those that the table does not know. Private attributes, links, overlays, curves and annotations
-    are removed. Pixels are not looked at. Values of attributes that the standard does not know to identify (e.g.
-    Manufacturer) stay.
+    Patient's Name and ID become one pseudonym of the mapping, so that pictures of a patient stay together: that of ID
+    and issuer, without an ID that of the name. All UIDs become others, also those that the table does not know. Private
+    attributes, links, overlays, curves and annotations are removed. Pixels are not looked at. Values of attributes that
+    the standard does not know to identify (e.g. Manufacturer) stay.
     """
     patient = "\0".join(str(dataset.get(keyword) or "") for keyword in ("PatientID", "IssuerOfPatientID"))
-    patient = patient if patient.strip("\0 ") else str(dataset.get("PatientName") or "")
+    if not patient.partition("\0")[0].strip():  # an issuer alone is a hospital, not a patient
+        patient = str(dataset.get("PatientName") or "")
     _clean(dataset, mapping)
     pseudonym = mapping.pseudonym(patient) if patient.strip("\0 ") else ""
     for keyword in _PSEUDONYMS:
