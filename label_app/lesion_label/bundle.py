@@ -56,7 +56,8 @@ class Bundle:
 
         config = self.config()
         config["network_def"]["encoder_weights"] = encoder_weights
-        return ready_network(config.get_parsed_content("network_def", instantiate=True), device, weights).eval()
+        network = config.get_parsed_content("network_def", instantiate=True)
+        return ready_network(network, device, weights, image_size=config.get_parsed_content("image_size")).eval()
 
 
 def find_bundle(app_dir: str | Path, conf: Mapping[str, str]) -> Bundle:

@@ -26,14 +26,18 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def train(
-    folder: Path, figures: list[float | None] | None = None, stop_after: int | None = None, **options: Any
+    folder: Path,
+    figures: list[float | None] | None = None,
+    stop_after: int | None = None,
+    image_size: int | None = None,
+    **options: Any,
 ) -> tuple[SemiSupervisedTrainer, RunCheckpoint]:
     """Train with a checkpoint whose evaluator measures ``figures``, one an epoch (None: not measured in it)."""
     torch.manual_seed(0)
     run = RunDirectory(folder, {})
     evaluator = None if figures is None else Engine(lambda engine, batch: None)
     trainer = make_trainer(make_network(), labeled_view=view(horizontal_flip=0.5, rotation=20, hue=0.1), **options)
-    checkpoint = RunCheckpoint(run, evaluator)
+    checkpoint = RunCheckpoint(run, evaluator, image_size=image_size)
 
     def measure(engine: Engine) -> None:
         figure = figures[engine.state.epoch - 1]
@@ -174,6 +178,19 @@ def test_weights_to_use_of_either_file(tmp_path: Path, with_teacher: bool) -> No
         network = make_network(seed=9)
         assert load_into(network, tmp_path / name) == 2
         assert same_state(network.state_dict(), expected)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "last.pt"])
+def test_another_size_than_the_one_trained_at_is_said(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(tmp_path, max_epochs=1, image_size=32)
+    for size, said in ((32, 0), (None, 0), (64, 1)):
+        caplog.clear()
+        load_into(make_network(), tmp_path / name, size)
+        found = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert len(found) == said
+    assert f"{name} was trained at 32 px and is used at 64 px" in found[0] and "--image_size 32" in found[0]
 
 
 def test_plain_weights_have_no_epoch(tmp_path: Path) -> None:

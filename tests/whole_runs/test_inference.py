@@ -73,6 +73,20 @@ def test_a_folder_of_anything(run_config: Any, folder: Path, trained_run: Path, 
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}, "input is untouched"
 
 
+@pytest.mark.parametrize(("size", "said"), [(64, False), (96, True)])
+def test_another_size_than_the_one_trained_at_is_said(
+    run_config: Any,
+    folder: Path,
+    trained_run: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    size: int,
+    said: bool,
+) -> None:
+    infer(run_config, folder, tmp_path / "out", trained_run / "model.pt", image_size=size)
+    assert ("was trained at 64 px and is used at 96 px" in caplog.text) == said
+
+
 def test_masks_are_those_of_the_evaluation(
     run_config: Any, trained_run: Path, frames_dir: Path, tmp_path: Path
 ) -> None:

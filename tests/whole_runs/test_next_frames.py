@@ -74,6 +74,10 @@ def test_the_most_uncertain_frames_of_a_dataset(ask: Any, tiny_dataset: Path, ch
     assert not (tmp_path / "out" / "failures.csv").exists()
 
 
+def test_last_pt_of_a_run_will_do(ask: Any, tiny_dataset: Path, trained_run: Path) -> None:
+    assert ask(tiny_dataset, checkpoint=str(trained_run / "last.pt"), count=3)
+
+
 def test_groups_cap_what_is_chosen(ask: Any, tiny_dataset: Path) -> None:
     """g0 has two labelled frames already, u0, u1 and u2 none."""
     chosen = ask(tiny_dataset, count=4, group_cap=1)

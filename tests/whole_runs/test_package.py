@@ -55,9 +55,19 @@ def test_the_package_holds_what_the_zoo_needs_and_nothing_else(packaged: tuple[P
     assert {"models/model.pt", "models/model_companion.pt", "scripts/reports/template.html.j2"} <= set(files)
     assert {name.partition("/")[0] for name in files} == {"LICENSE", "configs", "docs", "models", "scripts"}
     assert not [name for name in files if "__pycache__" in name or "test_" in name or "/." in name]
-    for name in ("LICENSE", "configs/train.json", "scripts/networks/less_net.py"):
+    for name in ("LICENSE", "configs/evaluate.json", "scripts/networks/less_net.py"):
         assert files[name] == hashlib.sha256((BUNDLE / name).read_bytes()).hexdigest()
     assert [line for line in said if not line.startswith(("ok ", "   "))] == []
+
+
+def test_the_configs_have_the_size_that_the_weights_were_trained_at(packaged: tuple[Path, list[str]]) -> None:
+    output, said = packaged
+    for name in ("inference", "next_frames", "train"):
+        own, theirs = (
+            json.loads((folder / "configs" / f"{name}.json").read_text()) for folder in (BUNDLE, output / NAME)
+        )
+        assert theirs == own | {"image_size": 64} != own
+        assert any(f"configs/{name}.json: image_size is 64 here" in line for line in said)
 
 
 def test_metadata_and_weights_belong_together(packaged: tuple[Path, list[str]], trained_run: Path) -> None:

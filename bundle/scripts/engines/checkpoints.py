@@ -15,7 +15,7 @@ from torch import nn
 from scripts.engines.frame_trainer import FrameTrainer
 from scripts.engines.run_directory import RunDirectory, is_main_process
 from scripts.io.atomic import replacing
-from scripts.networks.checkpoints import CheckpointError, load_weights, read_file
+from scripts.networks.checkpoints import IMAGE_SIZE, CheckpointError, load_weights, read_file, warn_of_other_size
 
 logger = logging.getLogger(__name__)
 
@@ -24,14 +24,16 @@ class RunCheckpoint:
     """After each epoch writes last.pt and, when the validation figure rose, model.pt; restores last.pt at the start.
 
     model.pt is {"model": weights to use (the EMA teacher's where there is one), "companion": the student's or absent,
-    "epoch", "value"}; it loads with ``weights_only`` and in MONAI Label. A figure that is not finite is never best.
-    Of a pretraining both hold the bare segmentation network, and last.pt its projection head besides.
+    "epoch", "value", "image_size" where it was given}; it loads with ``weights_only`` and in MONAI Label. A figure that
+    is not finite is never best. Of a pretraining both hold the bare segmentation network, and last.pt its projection
+    head besides.
 
     Args:
         run: the run directory; its last.pt is restored if it is resuming.
         evaluator: its state holds the key metric; None = the last epoch is the best.
         key_metric: name of the figure, larger is better.
         ships: "best" = model.pt holds the best epoch on validation; "last" = the last one, whatever its figure.
+        image_size: pixels, side of the square that the network is trained at; inference at another one is warned about.
 
     Raises:
         ValueError: another word for ``ships``.
@@ -43,12 +45,14 @@ class RunCheckpoint:
         evaluator: Engine | None = None,
         key_metric: str = "val_dice",
         ships: Literal["best", "last"] = "best",
+        image_size: int | None = None,
     ) -> None:
         if ships not in ("best", "last"):
             raise ValueError(f"shipped_epoch is {ships!r}; expected 'best' or 'last'.")
         self.run = run
         self.evaluator = evaluator if ships == "best" else None
         self.key_metric = key_metric
+        self.facts = {} if image_size is None else {IMAGE_SIZE: int(image_size)}
         self.best_value = float("-inf")
         self.best_epoch = 0
         self.value: float | None = None
@@ -74,7 +78,7 @@ class RunCheckpoint:
         save_atomically(self.run.last_checkpoint, self._everything(engine))
 
     def _usable(self, engine: FrameTrainer) -> dict[str, Any]:
-        return engine.shipped_weights() | {"epoch": engine.state.epoch, "value": self.value}
+        return engine.shipped_weights() | {"epoch": engine.state.epoch, "value": self.value} | self.facts
 
     def _everything(self, engine: FrameTrainer) -> dict[str, Any]:
         return {
@@ -84,7 +88,7 @@ class RunCheckpoint:
             "iteration": engine.state.iteration,
             "best": {"value": self.best_value, "epoch": self.best_epoch},
             "random": random_state(),
-        }
+        } | self.facts
 
     def restore(self, engine: FrameTrainer) -> None:
         """Put every part back as last.pt has it; nothing is done where the run starts afresh."""
@@ -140,8 +144,12 @@ def _draw_apart(rank: int) -> None:
     torch.manual_seed(seed)
 
 
-def load_into(network: nn.Module, path: str | Path) -> int:
+def load_into(network: nn.Module, path: str | Path, image_size: int | None = None) -> int:
     """Load the weights to use of a model.pt or last.pt (the teacher's, where there is one); returns its epoch or 0.
+
+    Args:
+        image_size: pixels, side of the square that the network is going to see; a file that says that it was trained
+            at another one is warned about. None = any will do.
 
     Raises:
         CheckpointError: see scripts.networks.checkpoints.
@@ -162,6 +170,7 @@ def load_into(network: nn.Module, path: str | Path) -> int:
                 f"{path} is of another network; build it with the options of the run that wrote the file (its "
                 f"config.json). {error}"
             ) from None
+        warn_of_other_size(content, path, image_size)
     else:
-        load_weights(network, path)
+        load_weights(network, path, image_size=image_size)
     return int(content.get("epoch", 0)) if isinstance(content, dict) else 0

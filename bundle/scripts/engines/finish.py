@@ -92,10 +92,14 @@ def evaluate_checkpoint(
     postprocessing: Callable,
     inferer: Inferer | None = None,
     evaluation: Callable[[], Evaluation] = LesionEvaluation,
+    image_size: int | None = None,
 ) -> dict[str, Any]:
-    """Measure any checkpoint on a data set; writes what finish_run does to ``output_dir``."""
+    """Measure any checkpoint on a data set; writes what finish_run does to ``output_dir``.
+
+    ``image_size``: pixels, side of the square that the network sees; a checkpoint of another one is warned about.
+    """
     output_dir, device = ensure_writable(output_dir), torch.device(device)
-    shared = {"device": device, "postprocessing": postprocessing, "inferer": inferer}
+    shared = {"device": device, "postprocessing": postprocessing, "inferer": inferer, "image_size": image_size}
     result = measure_checkpoint(network.to(device), checkpoint, validation, test, output_dir, evaluation, **shared)
     if is_main_process():
         write_text(output_dir / "test_metrics.json", json.dumps(result | {"checkpoint": str(checkpoint)}, indent=4))
@@ -111,6 +115,7 @@ def measure_checkpoint(
     test: DataLoader,
     output_dir: Path,
     evaluation: Callable[[], Evaluation] = LesionEvaluation,
+    image_size: int | None = None,
     **shared: Any,
 ) -> dict[str, Any]:
     """{"temperature", "validation", "best"} of one checkpoint; parts without frames are left out, which is logged.
@@ -120,7 +125,7 @@ def measure_checkpoint(
     if is_main_process():
         _take_away_earlier(output_dir, evaluation().table)
     _wait_for_all()
-    epoch = load_into(network, checkpoint)
+    epoch = load_into(network, checkpoint, image_size)
     calibrated = isinstance(evaluation(), HasTemperature)
     result: dict[str, Any] = {"temperature": None} if calibrated else {}
     if len(validation.dataset):

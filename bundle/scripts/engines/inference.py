@@ -132,18 +132,25 @@ def _time_or_nan(address: str) -> float:
 
 
 def load_shipped(
-    network: nn.Module, checkpoint: str | Path, device: str | torch.device, backend: str = "torch"
+    network: nn.Module,
+    checkpoint: str | Path,
+    device: str | torch.device,
+    backend: str = "torch",
+    image_size: int | None = None,
 ) -> nn.Module:
     """The network with the weights to use of a run's model.pt or last.pt, on its device.
 
     Where another backend computes it stays as it is.
+
+    Args:
+        image_size: pixels, side of the square that the network is going to see; see load_into.
 
     Raises:
         CheckpointError: see scripts.networks.checkpoints.
     """
     if backend != "torch":
         return network
-    load_into(network, checkpoint)
+    load_into(network, checkpoint, image_size)
     return network.to(device).eval()
 
 

@@ -17,13 +17,14 @@ from tqdm import tqdm
 
 from scripts.data.candidates import Item, read_candidates
 from scripts.data.errors import DatasetError
+from scripts.engines.checkpoints import load_into
 from scripts.engines.frame_results import EXIT_FAILURES
 from scripts.engines.frame_scores import FrameScore, network_picture, score_frames, soft_outputs
 from scripts.io.errors import MediaError
 from scripts.io.image_reader import read_rgb
 from scripts.io.table import Table
 from scripts.io.writers import ensure_writable
-from scripts.networks.checkpoints import CheckpointError, load_weights
+from scripts.networks.checkpoints import CheckpointError
 from scripts.networks.less_net import LESSNet
 from scripts.selection import Candidate, Choice, ChoiceOptions
 
@@ -82,7 +83,7 @@ def build_scorer(
     """The network with its weights, as the strategy needs it; None where it needs none.
 
     Args:
-        checkpoint: model.pt of a run.
+        checkpoint: model.pt or last.pt of a run.
         encoder_weights: what the network's encoder was started from; not empty = no checkpoint is loaded, which serves
             diversity alone.
 
@@ -104,7 +105,7 @@ def build_scorer(
         if report["used"] == "random":
             logger.warning("nobody trained this encoder: its features tell frames apart by little more than colour")
     elif Path(checkpoint).is_file():
-        load_weights(network, checkpoint)
+        load_into(network, checkpoint, image_size)
     else:
         cure = ", or, for diversity, --encoder_weights imagenet (or a path)" if diverse else ""
         raise CheckpointError(f"{checkpoint} does not exist; give --checkpoint model.pt of a run{cure}")

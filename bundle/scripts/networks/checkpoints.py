@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 # Where a checkpoint may keep the network, in the order they are looked for; a run's model.pt has "model", as MONAI
 # Label expects.
 NETWORK_KEYS = ("model", "network", "state_dict")
+#: Where a run's files say at how many pixels, the side of a square, the network was trained.
+IMAGE_SIZE = "image_size"
 
 
 class CheckpointError(ValueError):
@@ -84,13 +86,28 @@ def find_state(content: Any, path: str | Path, key: str | None = None) -> tuple[
     return state, found
 
 
-def load_weights(network: nn.Module, path: str | Path, key: str | None = None) -> dict[str, Any]:
+def warn_of_other_size(content: Any, path: str | Path, image_size: int | None) -> None:
+    """Say so where a run's file was trained at another size than the network is going to see (None = any will do)."""
+    trained_at = content.get(IMAGE_SIZE) if isinstance(content, Mapping) else None
+    if image_size is not None and trained_at is not None and int(trained_at) != int(image_size):
+        logger.warning(
+            "%s was trained at %d px and is used at %d px: masks get worse, temperature and agreement are not those "
+            "that were measured. Give --image_size %d.",
+            path, trained_at, image_size, trained_at,
+        )  # fmt: skip
+
+
+def load_weights(
+    network: nn.Module, path: str | Path, key: str | None = None, image_size: int | None = None
+) -> dict[str, Any]:
     """Load a whole network from a run's model.pt, a plain state dict or a .safetensors file, all tensors or none.
 
     Args:
         network: takes the weights, in its own dtype and device.
         path: file.
         key: entry of the file that holds the state dict, for example ``"teacher"``; None looks for the usual ones.
+        image_size: pixels, side of the square that the network is going to see; a file that says that it was trained
+            at another one is warned about. None = any will do.
 
     Returns:
         ``{"file": str, "key": str, "tensors": int}``.
@@ -119,6 +136,7 @@ def load_weights(network: nn.Module, path: str | Path, key: str | None = None) -
             f"{unexpected[:3]}: {cure}"
         )
     network.load_state_dict(state)
+    warn_of_other_size(content, path, image_size)
     logger.info("loaded %d tensors from %s%s", len(state), path, f" [{found}]" if found else "")
     return {"file": str(path), "key": found, "tensors": len(state)}
 
@@ -128,6 +146,7 @@ def ready_network(
     device: str | torch.device,
     checkpoint: str | Path | None = None,
     encoder_weights: str = "auto",
+    image_size: int | None = None,
 ) -> nn.Module:
     """The network on its device, with the weights of a checkpoint if one is given ("" = none).
 
@@ -137,6 +156,7 @@ def ready_network(
     Args:
         encoder_weights: what was asked for, for networks that take no such argument (MONAI's): there are no pretrained
             ones, so that only "auto" and "none" can be granted. LESSNet has been given it when it was made.
+        image_size: see :func:`load_weights`.
 
     Raises:
         CheckpointError: see :func:`load_weights`; encoder weights that such a network cannot take.
@@ -144,7 +164,7 @@ def ready_network(
     if not hasattr(network, "encoder_weights_report"):
         network.encoder_weights_report = _without_pretrained(type(network).__name__, encoder_weights)
     if checkpoint:
-        load_weights(network, checkpoint)
+        load_weights(network, checkpoint, image_size=image_size)
         message = f"the whole network starts from {checkpoint}"
         used = {
             "used": str(checkpoint),

@@ -35,6 +35,8 @@ from scripts.package.weights import PackedWeights, entry_problems, pack_weights
 CHECKER = Path(__file__).with_name("zoo_checks.py")
 MOST_FRAMES = 50  # compared for the parity of float16
 DRAWN = "frames drawn by scripts/data/sample.py"
+#: Configs that have an image_size of their own: all of them get the one that the weights were trained at.
+SIZED = ("configs/inference.json", "configs/next_frames.json", "configs/train.json")
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ def build_package(bundle: Path, options: Options, say: Callable[[str], None] = p
         packed = _weights(bundle, options, work, say)
         metadata, files, problems = _about_weights(metadata, contents.shipped, packed, options, say)
         staged = _stage(bundle, files, metadata, packed, work / BUNDLE_NAME)
+        for name in _set_image_size(staged, packed.image_size):
+            say(f"   {name}: image_size is {packed.image_size} here, at which these weights were trained")
         problems += size_problems(staged) + link_problems(staged)
         _report(say, "weights, sizes and links", problems)
         if options.schema is not None:
@@ -178,6 +182,17 @@ def _stage(bundle: Path, files: list[str], metadata: dict[str, Any], packed: Pac
         (target / name).parent.mkdir(exist_ok=True)
         (target / name).write_bytes(data)
     return target
+
+
+def _set_image_size(staged: Path, image_size: int | None) -> Iterator[str]:
+    """Give the package's configs the size that its weights were trained at; yields the names of those changed."""
+    for name in SIZED if image_size is not None else ():
+        place = staged / name
+        config = json.loads(place.read_text(encoding="utf-8"))
+        if config["image_size"] != image_size:
+            config["image_size"] = image_size
+            place.write_text(json.dumps(config, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+            yield name
 
 
 def _zoo_problems(staged: Path, work: Path, say: Callable[[str], None]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from scripts.engines.export import Parity, probabilities
 from scripts.engines.inference import companion_beside
 from scripts.io.image_reader import read_rgb
-from scripts.networks.checkpoints import CheckpointError, find_state, load_weights, read_file
+from scripts.networks.checkpoints import IMAGE_SIZE, CheckpointError, find_state, load_weights, read_file
 from scripts.package.contents import COMPANION_FILE, WEIGHTS_FILE
 from scripts.package.errors import PackageError
 from scripts.transforms.resizing import ResizeTo
@@ -34,11 +34,13 @@ class PackedWeights:
     """What is written into the package.
 
     Attributes:
-        files: name in the package -> bytes. entry: of metadata.json, what they are.
+        files: name in the package -> bytes. entry: of metadata.json, what they are. image_size: pixels, side of the
+            square that they were trained at, which the package's configs get; None = they have it already.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     entry: dict[str, Any] = field(default_factory=lambda: {"file": None, "note": NO_WEIGHTS})
+    image_size: int | None = None
 
 
 def pack_weights(
@@ -66,7 +68,8 @@ def pack_weights(
             _network(bundle).load_state_dict(companion)
     except (CheckpointError, RuntimeError) as error:
         raise PackageError([f"{error}."]) from error
-    packed = PackedWeights({WEIGHTS_FILE: _bytes(state, storage, checkpoint)})
+    side = int(content.get(IMAGE_SIZE, _config(bundle)["image_size"]))
+    packed = PackedWeights({WEIGHTS_FILE: _bytes(state, storage, checkpoint)}, image_size=side)
     if companion is not None:
         packed.files[COMPANION_FILE] = _bytes(companion, storage, checkpoint)
     packed.entry = {
@@ -76,7 +79,7 @@ def pack_weights(
         "storage": storage if storage != "given" else _dtype(state),
     }
     if storage == "float16":
-        packed.entry["parity"] = _parity(original, _stored(bundle, packed), frames, frames_name, _side(bundle))
+        packed.entry["parity"] = _parity(original, _stored(bundle, packed), frames, frames_name, side)
     return packed
 
 
@@ -132,11 +135,6 @@ def _config(bundle: Path) -> ConfigParser:
 def _network(bundle: Path) -> nn.Module:
     """The network that the package declares."""
     return _config(bundle).get_parsed_content("network_def").eval()
-
-
-def _side(bundle: Path) -> int:
-    """Pixels, the side of the square that the network sees."""
-    return int(_config(bundle)["image_size"])
 
 
 def _stored(bundle: Path, packed: PackedWeights) -> nn.Module:
