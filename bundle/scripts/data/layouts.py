@@ -37,8 +37,9 @@ def read_dataset(dataset_dir: str | os.PathLike[str], masks_needed: bool = True)
     "severity"?: float}; videos, DICOM and volumes are one item each here, and a label may be a volume of all frames of
     its image (see expansion); masks of single frames, masks/<name of the file>/<frame number>.png, are the item's
     "frame_labels" {number: absolute path}. Items are sorted by "file". The group comes from groups.csv /
-    unlabeled_groups.csv (or unlabeled/groups.csv) or the JSON, from groups.csv where an entry of it has none; without a group file from the subfolder (images/patient1/frame.png); else each
-    file is its own group. With masks_needed False there may be no mask at all, as where pictures are graded.
+    unlabeled_groups.csv (or unlabeled/groups.csv) or the JSON, from groups.csv where an entry of it has none; without a
+    group file from the subfolder (images/patient1/frame.png); else each file is its own group. With masks_needed False
+    there may be no mask at all, as where pictures are graded.
 
     Raises DatasetError: missing folder, neither layout, no masks at all, a mask without image, two pictures of one
     stem, videos or DICOM among the masks.
