@@ -95,6 +95,18 @@ def test_black_is_black_for_ybr_and_palette(tmp_path: Path) -> None:
     np.testing.assert_array_equal(new.pixel_array, fill(np.full((1, 4, 6, 3), 255, np.uint8), (1, 1, 2, 2))[0])
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("ORIGINAL", ["DERIVED"]), (["ORIGINAL", "PRIMARY"], ["DERIVED", "PRIMARY"]), ("", [])],
+)
+def test_a_picture_that_was_painted_over_is_derived(tmp_path: Path, before: str | list[str], after: list[str]) -> None:
+    made = telling_source()
+    made.ImageType = before
+    deidentify_file(saved(tmp_path / "a.dcm", made), tmp_path / "b.dcm", blackout=[(0, 0, 2, 2)])
+    found = dcmread(tmp_path / "b.dcm").ImageType
+    assert ([found] if isinstance(found, str) and found else list(found or [])) == after
+
+
 def test_black_is_black_where_zero_means_white(tmp_path: Path) -> None:
     inverted = telling_source(np.zeros((1, 4, 6), np.uint8))
     inverted.PhotometricInterpretation = "MONOCHROME1"

@@ -85,8 +85,9 @@ def black_out(dataset: Dataset, media: DicomFile, rectangles: Sequence[Rectangle
         dataset.PlanarConfiguration = 0
     dataset.BitsAllocated = dataset.BitsStored = 8
     dataset.HighBit, dataset.PixelRepresentation = 7, 0
-    if dataset.get("ImageType"):
-        dataset.ImageType = ["DERIVED", *list(dataset.ImageType)[1:]]
+    if kind := dataset.get("ImageType"):
+        values = [kind] if isinstance(kind, str) else list(kind)  # pydicom gives one value as it is
+        dataset.ImageType = ["DERIVED", *values[1:]]
     data = encapsulate(frames, has_bot=False) if compressed else b"".join(frames)
     dataset.PixelData = data + b"\0" * (len(data) % 2)
     dataset["PixelData"].VR = "OB"
