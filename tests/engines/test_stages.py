@@ -166,6 +166,29 @@ def test_a_stage_begun_from_other_weights_is_not_continued(tmp_path: Path) -> No
     assert start.started[3:] == ["1_pretrain_global"]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: (data / "masks/frame_01.png").write_bytes((data / "masks/frame_02.png").read_bytes()),
+        lambda data: (data / "masks/frame_01.png").unlink(),
+        lambda data: (data / "groups.csv").write_text("file,group\nframe_00.png,other\n"),
+        lambda data: (data / "unlabeled/new.png").write_bytes((data / "images/frame_00.png").read_bytes()),
+    ],
+)
+def test_finished_stages_are_not_skipped_over_other_data(tiny_dataset: Path, tmp_path: Path, change: Any) -> None:
+    start, common = Starter(), {"dataset_dir": str(tiny_dataset)}
+    run(tmp_path / "chain", start, common=common)
+    (tiny_dataset / "notes.txt").write_text("no part of it")
+    for path in tiny_dataset.rglob("*.png"):
+        path.touch()
+    run(tmp_path / "chain", start, common=common)
+    assert len(start.started) == 3, "all is finished"
+    change(tiny_dataset)
+    with pytest.raises(StageError, match=r"Stage 1 of 3.*1_pretrain_global is finished, on other data than .*run_name"):
+        run(tmp_path / "chain", start, common=common)
+    assert len(start.started) == 3
+
+
 def test_a_stage_that_leaves_no_weights_has_failed(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="Stage 1 of 3, pretrain_global failed .*model.pt was not written"):
         run(tmp_path, lambda command, folder: 0)

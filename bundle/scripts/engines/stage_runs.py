@@ -17,6 +17,7 @@ from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
 from scripts.data.fingerprints import file_sha256
+from scripts.data.layouts import dataset_digest
 from scripts.engines.overrides import refuse_undeclared
 from scripts.io.atomic import write_text
 from scripts.io.writers import ensure_writable
@@ -64,8 +65,8 @@ def start_process(command: list[str], folder: Path) -> int:
 class Chain:
     """A folder with one run directory a stage and stages.json.
 
-    stages.json records for each stage its command, its run directory, the files it began from (with SHA-256) and
-    whether it is finished.
+    stages.json records for each stage its command, its run directory, the files it began from (with SHA-256), a digest
+    of its data set and whether it is finished.
 
     Attributes:
         root: the bundle's folder; commands run there.
@@ -95,7 +96,8 @@ class Chain:
             inputs: {id: file that an earlier stage wrote}.
 
         Raises:
-            StageError: an input that is missing, a stage that failed or that was begun from other files.
+            StageError: an input that is missing, a stage that failed, that was begun from other files or is finished on
+                other data.
         """
         inputs = dict(inputs or {})
         result = stage.run_dir / stage.result
@@ -104,11 +106,19 @@ class Chain:
             "run_dir": str(stage.run_dir),
             "inputs": {name: {"file": file, "sha256": _sha256(file, name, title)} for name, file in inputs.items()},
         }
+        data = "" if "dataset_dir" in inputs else str(stage.overrides.get("dataset_dir") or "")
+        if data and Path(data).exists():  # else the stage itself says that it does not
+            now["data"] = dataset_digest(data)
         before = self.record.get(stage.run_dir.name)
         if before and (stage.run_dir / "last.pt").is_file():
             self._refuse_other_inputs(before["inputs"], now["inputs"], stage, title)
         same = before and all(before[name] == now[name] for name in ("command", "inputs"))
         if same and before["finished"] and result.is_file():
+            if before.get("data", now.get("data")) != now.get("data"):  # an older record has none
+                raise StageError(
+                    f"{title}: {stage.run_dir} is finished, on other data than {data} holds now. Give another "
+                    "--run_name for the new data, or put the old files back."
+                )
             logger.info("%s: finished before, skipped (%s).", title, result)
             return result
         self._note(stage, now | {"finished": False})
