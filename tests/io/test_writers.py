@@ -148,6 +148,20 @@ def test_announced_names_do_not_depend_on_order() -> None:
         assert {file: namer(file) for file in order} == expected
 
 
+def test_frames_of_a_file_have_no_name_of_a_picture_in_a_folder() -> None:
+    """cine.dcm#0 and cine/000000.png would both be masks/cine/000000.png."""
+    files = ["cine.dcm", "cine/000000.png", "clip.mp4", "Clip/000012.jpg", "IM1", "IM1/000000.dcm"]
+    files += ["a.dcm", "a/frame 1.png", "b.png", "b/000001.png", "c.dcm", "c.png", "c_dcm/000003.png"]
+    expected = {"cine.dcm": "cine_dcm", "clip.mp4": "clip_mp4", "IM1": "IM1_2", "c.dcm": "c_dcm_2", "c.png": "c_png"}
+    for order in (files, files[::-1]):
+        namer = OutputNamer(order, suffix="")
+        assert {file: namer(file) for file in order} == {
+            file: expected.get(file, file.rpartition(".")[0]) for file in files
+        }
+    namer = OutputNamer(suffix="")  # not announced
+    assert [namer("cine.dcm"), namer("cine/000000.png")] == ["cine", "cine/000000_png"]
+
+
 def test_dots_that_are_no_suffix() -> None:
     namer = OutputNamer()
     names = [

@@ -16,9 +16,12 @@ from PIL import Image
 
 from scripts.io.atomic import replacing
 from scripts.io.mask_reader import UNKNOWN_GREY
+from scripts.io.picture import IMAGE_SUFFIXES
 
 # ".840" of a DICOM UID and "#12" of a video frame are no suffixes
 _SUFFIX = re.compile(r"(\.nii\.gz|\.seg\.nrrd|\.[a-z][a-z0-9]{0,4})$", re.IGNORECASE)
+
+_NUMBERED = re.compile(r"(.+)/\d{6,}", re.DOTALL)  # as the frames of a file are
 
 
 class OutputError(OSError):
@@ -151,7 +154,8 @@ class OutputNamer:
     ``a/x.png`` -> ``a/x.png`` and ``b/x.png`` -> ``b/x.png``. When several inputs of one folder differ only in their
     suffix or in letter case, the suffix becomes part of the name: ``x.jpg`` -> ``x_jpg.png``, and then a number. Names
     that were announced to the constructor do not depend on the order of the calls. Spaces and non-ASCII letters are
-    kept.
+    kept. The frames of ``x.dcm``, ``x/000003.png``, have no name of a picture that lies in a folder ``x``: where there
+    is such a picture, the file is ``x_dcm``.
     """
 
     def __init__(self, files: Iterable[str] = (), suffix: str = ".png") -> None:
@@ -161,6 +165,8 @@ class OutputNamer:
         self._taken: set[str] = set()  # lower case: some file systems do not tell x from X
         known = sorted(set(files))
         stems = [self._stem(file).lower() for file in known]
+        # Folders of pictures that are called as the frames of a file are: no such file may be called as its folder.
+        self._numbered = {found[1] for stem in stems if (found := _NUMBERED.fullmatch(stem))}
         shared = {stem for stem, count in Counter(stems).items() if count > 1}
         # Those with a stem of their own first: they keep it whatever the others have to change to.
         for file, stem in sorted(zip(known, stems, strict=True), key=lambda pair: pair[1] in shared):
@@ -180,12 +186,18 @@ class OutputNamer:
         with_ending = f"{stem}_{ending.group()[1:].replace('.', '_')}" if ending else stem
         name = stem if plain else with_ending
         number = 1
-        while name.lower() in self._taken:
+        while self._clashes(name.lower(), file):
             name = with_ending if number == 1 else f"{with_ending}_{number}"
             number += 1
         self._taken.add(name.lower())
         self._names[file] = name + self._suffix
         return self._names[file]
+
+    def _clashes(self, name: str, file: str) -> bool:
+        if name in self._taken or (name in self._numbered and not file.lower().endswith(IMAGE_SUFFIXES)):
+            return True
+        found = _NUMBERED.fullmatch(name)  # not announced, and comes after a file whose frame it would pass for
+        return found is not None and found[1] in self._taken and found[1] not in self._numbered
 
     @staticmethod
     def _stem(file: str) -> str:
