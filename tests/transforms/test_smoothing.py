@@ -36,6 +36,21 @@ def test_temperature_is_that_of_the_probabilities() -> None:
     assert found["pred"][1, 0, 0] == 4.0, "logits stay logits"
 
 
+@pytest.mark.parametrize("names", [["pred_flip"], ["pred_companion", "pred_flip"]])
+def test_what_is_compared_is_smoothed_alike(names: list[str]) -> None:
+    """A network that agrees with itself on each frame does so on a lesion that comes and goes."""
+    smooth = SmoothInTimed(momentum=0.5)
+    for number, level in enumerate((4.0, -4.0, 0.5)):
+        made = item(level, number / 25)
+        found = smooth(made | {name: made["pred"].clone() for name in names})
+        assert all(torch.equal(found[name], found["pred"]) for name in names)
+    assert found["pred"].shape == (2, 4, 6) and found["pred"][1].unique().tolist() == [pytest.approx(0.25)]
+    assert found[GRID].shape == (2, 4, 6)
+    other = smooth(item(0.25, 3 / 25) | {name: item(-1.75, 0.0)["pred"] for name in names})
+    assert other["pred"][1, 0, 0] == pytest.approx(0.25)  # 0.5 * 0.25 + 0.5 * 0.25
+    assert all(other[name][1, 0, 0] == pytest.approx(-0.75) for name in names)  # 0.5 * 0.25 - 0.5 * 1.75
+
+
 @pytest.mark.parametrize("changes", [{"time_s": math.nan}, {"error": "damaged"}])
 def test_what_passes_unchanged(changes: dict[str, Any]) -> None:
     smooth = SmoothInTimed(momentum=0.5)

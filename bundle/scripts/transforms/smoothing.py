@@ -13,15 +13,17 @@ from scripts.transforms.temporal import LogitSmoother
 
 #: (2, h, w): lesion probability 0..1 without and with smoothing, on the network's grid
 GRID = "pred_grid"
+_COMPARED = ("pred_companion", "pred_flip")  # what the agreement compares with pred
 
 
 class SmoothInTimed(Transform):
     """Smooth the logits of videos over successive frames, and keep what they were beside them.
 
-    ``pred`` becomes the smoothed logits; ``pred_grid`` (see GRID) and ``scene_change`` (bool) are added. Figures with
-    and without smoothing are taken on the network's grid: at the frame's size the second map would cost a sixth of the
-    speed. Items must come in the order of their frames. Those without a time (pictures), and those that could not be
-    read, pass unchanged and leave the state as it is.
+    ``pred`` becomes the smoothed logits; ``pred_grid`` (see GRID) and ``scene_change`` (bool) are added. Those of
+    ``pred_companion`` and ``pred_flip``, where they are there, are smoothed alike: a mask that lags behind would
+    disagree with them wherever the lesion moves. Figures with and without smoothing are taken on the network's grid: at
+    the frame's size the second map would cost a sixth of the speed. Items must come in the order of their frames. Those
+    without a time (pictures), and those that could not be read, pass unchanged and leave the state as it is.
 
     Args:
         momentum: see LogitSmoother; 0 = no smoothing, all items pass unchanged.
@@ -41,9 +43,12 @@ class SmoothInTimed(Transform):
         time_s = float(result.get("time_s", "nan"))
         if self.smoother is None or time_s != time_s or result.get("error"):
             return result
-        logits = torch.as_tensor(result["pred"]).as_subclass(torch.Tensor)
-        result["pred"] = self.smoother(logits, result["image"], str(result["source"]), time_s)
-        grid = torch.stack([logits, result["pred"]]).float() / self.temperature
+        # One tensor for all, so that they begin anew at the same frames.
+        keys = ["pred", *(key for key in _COMPARED if result.get(key) is not None)]
+        parts = [torch.as_tensor(result[key]).as_subclass(torch.Tensor) for key in keys]
+        smoothed = self.smoother(torch.cat(parts), result["image"], str(result["source"]), time_s)
+        result.update(zip(keys, smoothed.split([len(part) for part in parts]), strict=True))
+        grid = torch.stack([parts[0], result["pred"]]).float() / self.temperature
         result[GRID] = lesion_probability(grid)
         result["scene_change"] = self.smoother.scene_change
         return result
