@@ -14,7 +14,8 @@ from tiny_training import CPU, TinyNet, make_frames, make_network, make_trainer
 from torch.nn import functional
 
 from scripts.engines.evaluation import EvaluationHandler, evaluate, lesion_and_label, prepare_frames
-from scripts.engines.finish import evaluate_checkpoint, measure_checkpoint
+from scripts.engines.finish import evaluate_checkpoint, finish_run, measure_checkpoint
+from scripts.engines.run_directory import RunDirectory
 from scripts.io.writers import OutputError
 from scripts.metrics.evaluation import LesionEvaluation
 from scripts.networks.checkpoints import CheckpointError
@@ -120,6 +121,26 @@ def test_without_validation_or_test_split(network: TinyNet, tmp_path: Path, capl
     found = measure_checkpoint(make_network(), tmp_path / "w.pt", full, empty, tmp_path, **shared)
     assert set(found) == {"temperature", "validation"} and found["temperature"] > 0
     assert "No test split" in caplog.text
+
+
+@pytest.mark.parametrize("with_validation", [True, False])
+def test_the_last_epoch_has_a_temperature_of_its_own(network: TinyNet, tmp_path: Path, with_validation: bool) -> None:
+    """The last epoch's network answers three times as surely as the best one's: its temperature is three times that."""
+    full = DataLoader(make_items(), batch_size=1)
+    validation = full if with_validation else DataLoader([], batch_size=1)
+    surer = {key: value * 3 if key.startswith("head.") else value for key, value in network.state_dict().items()}
+    run_directory = RunDirectory(tmp_path / "run", {})
+    run_directory.write_environment(network, CPU)
+    torch.save({"model": network.state_dict(), "epoch": 1}, tmp_path / "run" / "model.pt")
+    torch.save({"model": surer, "epoch": 2}, tmp_path / "run" / "last.pt")
+    found = finish_run(run_directory, make_network(), validation, full, CPU, RestoreLesionProbabilityd("pred"))
+    best, last = (found[name]["figures"] for name in ("best", "last"))
+    assert best["ece"]["value"] < last["ece"]["value"] and best["dice"]["value"] == last["dice"]["value"]
+    if with_validation:
+        assert found["last"]["temperature"] == pytest.approx(3 * found["temperature"], rel=0.02)
+        assert last["ece_scaled"]["value"] == pytest.approx(best["ece_scaled"]["value"], abs=0.002)
+    else:
+        assert found["last"]["temperature"] is found["temperature"] is None and "ece_scaled" not in last
 
 
 def test_bad_checkpoint_or_folder_is_an_error_before_work(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from scripts.data.errors import LeakError
+from scripts.io.writers import OutputError
 from scripts.networks.checkpoints import CheckpointError
 
 
@@ -60,6 +61,18 @@ def test_another_split_would_measure_frames_of_the_training(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.json"]
     run_config("train", "evaluate", **other, evaluation_dir=str(tmp_path / "out"), allow_seen_frames=True)
     assert (tmp_path / "out" / "test_metrics.json").is_file()
+
+
+def test_the_run_itself_is_not_written_over(
+    run_config: Any, tiny: dict[str, Any], trained_run: Path, frames_dir: Path
+) -> None:
+    before = {path: path.read_bytes() for path in trained_run.iterdir() if path.is_file()}
+    with pytest.raises(OutputError, match="is the folder of .*model.pt, whose manifest.json .* --evaluation_dir"):
+        run_config(
+            "train", "evaluate", **tiny, dataset_dir=str(frames_dir), checkpoint=str(trained_run / "model.pt"),
+            evaluation_dir=str(trained_run / "." ), allow_seen_frames=True,
+        )  # fmt: skip
+    assert before == {path: path.read_bytes() for path in trained_run.iterdir() if path.is_file()}
 
 
 def test_a_missing_checkpoint_is_named(run_config: Any, tiny: dict[str, Any], frames_dir: Path, tmp_path: Path) -> None:

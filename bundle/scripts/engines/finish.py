@@ -18,7 +18,7 @@ from scripts.engines.checkpoints import load_into
 from scripts.engines.evaluation import Evaluation, evaluate
 from scripts.engines.run_directory import RunDirectory, is_main_process
 from scripts.io.atomic import write_text
-from scripts.io.writers import ensure_writable
+from scripts.io.writers import OutputError, ensure_writable
 from scripts.metrics.evaluation import LesionEvaluation
 
 logger = logging.getLogger(__name__)
@@ -52,8 +52,8 @@ def finish_run(
 ) -> dict[str, Any]:
     """Measure the best and the last checkpoint of a run; write test_metrics.json, the table of rows, predictions/.
 
-    The temperature, where the evaluation has one, is fitted on validation; the test split is read here and nowhere
-    else.
+    The temperature, where the evaluation has one, is fitted on validation, that of the last checkpoint by its own
+    answers ("last#temperature"); the test split is read here and nowhere else.
 
     Args:
         run: its folder holds model.pt and last.pt.
@@ -72,14 +72,30 @@ def finish_run(
         last_epoch = load_into(network, run.path / "last.pt")
         result["last"] = result["best"]
         if last_epoch != result["best"]["epoch"]:
+            temperature = _fitted(network, validation, evaluation, **shared)
             last = evaluate(network, test, evaluation=evaluation(), **shared)
-            result["last"] = {"epoch": last_epoch, "figures": last.figures(temperature=result.get("temperature"))}
+            result["last"] = {"epoch": last_epoch, "figures": last.figures(temperature=temperature)}
+            result["last"] |= {"temperature": temperature} if "temperature" in result else {}
         load_into(network, run.path / "model.pt")
     if is_main_process():
         write_text(run.path / "test_metrics.json", json.dumps(result, indent=4))
         run.write_environment(network, torch.device(device))
         _log_headline(result)
     return result
+
+
+def refuse_run_directory(checkpoint: str | Path, evaluation_dir: str | Path) -> None:
+    """An evaluation must not be written over the manifest and the figures of the checkpoint's own run.
+
+    Raises:
+        OutputError: evaluation_dir is the checkpoint's folder.
+    """
+    folder = Path(checkpoint).expanduser().resolve().parent
+    if Path(evaluation_dir).expanduser().resolve() == folder:
+        raise OutputError(
+            f"evaluation_dir {evaluation_dir} is the folder of {checkpoint}, whose manifest.json says what it has "
+            "learnt from, and whose figures would be replaced: give another --evaluation_dir."
+        )
 
 
 def evaluate_checkpoint(
@@ -96,7 +112,8 @@ def evaluate_checkpoint(
 ) -> dict[str, Any]:
     """Measure any checkpoint on a data set; writes what finish_run does to ``output_dir``.
 
-    ``image_size``: pixels, side of the square that the network sees; a checkpoint of another one is warned about.
+    Args:
+        image_size: pixels, side of the square that the network sees; a checkpoint of another one is warned about.
     """
     output_dir, device = ensure_writable(output_dir), torch.device(device)
     shared = {"device": device, "postprocessing": postprocessing, "inferer": inferer, "image_size": image_size}
@@ -157,6 +174,15 @@ def _take_away_earlier(output_dir: Path, table: str) -> None:
     if (output_dir / table).is_file():  # so the predictions beside it are an evaluation's
         shutil.rmtree(output_dir / "predictions", ignore_errors=True)
         (output_dir / table).unlink()
+
+
+def _fitted(
+    network: nn.Module, validation: DataLoader, evaluation: Callable[[], Evaluation], **shared: Any
+) -> float | None:
+    """The temperature of a network by the validation frames; None where there are none, or none can be fitted."""
+    if not len(validation.dataset) or not isinstance(evaluation(), HasTemperature):
+        return None
+    return _temperature(evaluate(network, validation, evaluation=evaluation(), **shared))
 
 
 def _temperature(evaluation: HasTemperature) -> float | None:
