@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from make_video import decode_all, make_audio_only, make_clip, read_number
+from make_video import decode_all, make_audio_only, make_clip, numbered_frame, read_number
 from PIL import Image
 
 from scripts.io.errors import MediaError
@@ -122,6 +123,32 @@ def test_cut_off_without_a_count_in_front(tmp_path: Path, name: str, options: di
         assert video.info.warnings[0].startswith(f"truncated: it holds {len(video)} frames")
         assert "its header says" in video.info.warnings[0]
         assert read_number(video.frame(len(video) - 2)) == len(video) - 2
+
+
+def with_dropped_frames(path: Path, codec: str, b_frames: int) -> Path:
+    """A clip of 25 frames/s whose recorder dropped frames 4, 5, 10 and 11 of 60: AVI has empty packets for them."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width = 64, 96
+        stream.pix_fmt, stream.codec_context.max_b_frames, stream.codec_context.gop_size = "yuv420p", b_frames, 8
+        for number in range(60):
+            if number not in (4, 5, 10, 11):
+                frame = av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(("codec", "b_frames"), [("mpeg4", 0), ("libx264", 0), ("libx264", 2)])
+def test_dropped_frames_of_an_avi_are_not_missing(tmp_path: Path, codec: str, b_frames: int) -> None:
+    path = with_dropped_frames(tmp_path / "a.avi", codec, b_frames)
+    with VideoFile(path) as video:
+        assert len(video) == 56 and video.info.declared_frames >= 60 and not video.info.warnings
+        assert read_number(video.frame(4)) == 6
+        assert b_frames or video.time(4) == pytest.approx(6 / 25)
+    with VideoFile(cut(path, 0.8)) as video:
+        assert video.info.warnings[0].startswith(f"truncated: it holds {len(video)} frames")
 
 
 def test_a_whole_clip_has_no_warning(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def build_index(container: InputContainer, stream: VideoStream) -> VideoIndex:
     """
     stamps, decode_stamps, keys, seeks = array("q"), array("q"), array("q"), array("q")
     by_pts = container.format.name.startswith("matroska")  # its cues hold presentation times, other indices dts
-    hidden = missing = restarts = 0
+    hidden = missing = restarts = skipped = 0
     last_dts: int | None = None
     broken = ""
     packets = container.demux(stream)
@@ -98,7 +98,9 @@ def build_index(container: InputContainer, stream: VideoStream) -> VideoIndex:
         stamp = packet.pts if packet.pts is not None else packet.dts
         missing += packet.pts is None
         if packet.dts is not None:
-            restarts += last_dts is not None and packet.dts < last_dts
+            if last_dts is not None:
+                restarts += packet.dts < last_dts
+                skipped += max(0, packet.dts - last_dts - 1)
             last_dts = packet.dts
         if packet.is_keyframe and stamp is not None:
             keys.append(stamp)
@@ -123,6 +125,9 @@ def build_index(container: InputContainer, stream: VideoStream) -> VideoIndex:
     order = np.argsort(np.frombuffer(keys, dtype=np.int64), kind="stable")
     found_rate = _mean_rate(sorted_stamps, time_base, float(rate))
     declared = stream.frames or None
+    # AVI has an empty packet where a recorder dropped a frame, so that the one before stays. The header counts
+    # them, the demuxer passes over them; dts is the place of a packet.
+    hidden += skipped if container.format.name == "avi" else 0
     warnings = _warnings(container, stream, sorted_stamps, found_rate, hidden, broken)
     if restarts:
         again = f"its time stamps start anew {restarts} times" if restarts > 1 else "its time stamps start anew once"
