@@ -135,7 +135,7 @@ def test_the_last_epoch_has_a_temperature_of_its_own(network: TinyNet, tmp_path:
     torch.save({"model": surer, "epoch": 2}, tmp_path / "run" / "last.pt")
     found = finish_run(run_directory, make_network(), validation, full, CPU, RestoreLesionProbabilityd("pred"))
     best, last = (found[name]["figures"] for name in ("best", "last"))
-    assert best["ece"]["value"] < last["ece"]["value"] and best["dice"]["value"] == last["dice"]["value"]
+    assert best["ece"]["value"] != last["ece"]["value"] and best["dice"]["value"] == last["dice"]["value"]
     if with_validation:
         assert found["last"]["temperature"] == pytest.approx(3 * found["temperature"], rel=0.02)
         assert last["ece_scaled"]["value"] == pytest.approx(best["ece_scaled"]["value"], abs=0.002)
