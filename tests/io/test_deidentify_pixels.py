@@ -7,10 +7,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import av
 import numpy as np
 import pydicom
 import pytest
 from make_dicom import pictures, write_video_dicom
+from make_video import make_clip
 from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate
@@ -114,6 +116,24 @@ def test_black_is_black_where_zero_means_white(tmp_path: Path) -> None:
     new = dcmread(tmp_path / "b.dcm")
     assert new.PhotometricInterpretation == "MONOCHROME2"
     np.testing.assert_array_equal(new.pixel_array, fill(np.full((1, 4, 6), 255, np.uint8), (1, 1, 2, 2))[0])
+
+
+def test_a_video_s_container_is_not_searched_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_clip(tmp_path / "plain.mp4", 5, audio=True)
+    with av.open(str(tmp_path / "plain.mp4")) as plain, av.open(str(tmp_path / "told.mp4"), "w") as told_by:
+        told_by.metadata["title"] = "Müller"
+        streams = {stream.index: told_by.add_stream_from_template(stream) for stream in plain.streams}
+        for packet in plain.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                told_by.mux(packet)
+    clip = (tmp_path / "told.mp4").read_bytes()
+    source = write_video_dicom(tmp_path / "a.dcm", pictures(5, 64, 96), clip=clip)
+    deidentify_file(source, tmp_path / "b.dcm", pixels_checked=True)
+    assert "Müller".encode() in (tmp_path / "b.dcm").read_bytes(), "the reason for the warning"
+    assert "b.dcm: a video stream, copied as it is" in caplog.text and "Müller" not in caplog.text
 
 
 def test_an_encapsulated_video_keeps_its_stream_and_is_not_blacked_out(tmp_path: Path) -> None:

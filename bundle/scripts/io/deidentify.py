@@ -35,6 +35,11 @@ _WARNING = (
     "the pixels were not searched for text, faces or names: look at every picture before it leaves the clinic "
     "(Burned In Annotation says YES)"
 )
+_STREAM_WARNING = (
+    "a video stream, copied as it is: its container may tell when it was recorded, by whom and with what (MP4 tags), "
+    "and hold what was spoken (sound); nothing of that was searched or removed. Where it must go, make the DICOM file "
+    "anew of a stream without it: ffmpeg -i IN -map 0:v:0 -map_metadata -1 -c copy OUT"
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,8 @@ def deidentify_file(
 ) -> Deidentified:
     """Write a copy of a DICOM picture without what identifies the patient in its header (PS3.15 Basic Profile).
 
-    EXIF and comments of JPEG streams go as well; pixels stay as they are.
+    EXIF and comments of JPEG streams go as well; pixels stay as they are. So does an encapsulated video, with the tags
+    and the sound that its container may hold: a warning names the copy.
 
     Args:
         source: DICOM picture or encapsulated video that the bundle can read.
@@ -142,6 +148,8 @@ def _copy(
             clean_header(dataset, mapping)
             dataset.BurnedInAnnotation = "NO" if pixels_checked else "YES"
             save_copy(target, dataset, syntax)
+        if media.is_video:
+            logger.warning("%s: %s", target, _STREAM_WARNING)
         return Deidentified(
             target.name, len(media), media.height, media.width, tuple(blackout), dataset.BurnedInAnnotation
         )
