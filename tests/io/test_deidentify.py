@@ -24,6 +24,8 @@ from scripts.io.deidentify_tags import UidMapping
 from scripts.io.errors import MediaError
 from scripts.io.writers import OutputError
 
+UNREADABLE = [path for path in Path("/sys/bus").glob("*/drivers_probe") if path.stat().st_mode & 0o777 == 0o200]
+
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
@@ -156,6 +158,16 @@ def test_a_broken_file_is_left_out_and_named(tmp_path: Path) -> None:
     assert len(result.written) == 2
     assert [path.name for path, _ in result.failed] == ["half.dcm"] and "truncated" in result.failed[0][1]
     assert len(list((tmp_path / "out").glob("*.dcm"))) == 2
+
+
+@pytest.mark.skipif(not UNREADABLE, reason="needs a file of Linux's /sys that nobody can read")
+def test_a_file_that_may_not_be_read_is_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = make_folder(tmp_path / "in", 2)
+    (folder / "locked.dcm").symlink_to(UNREADABLE[0])
+    result = deidentify_folder(folder, tmp_path / "out")
+    assert len(result.written) == 2
+    assert [path.name for path, _ in result.failed] == ["locked.dcm"] and "permissions" in result.failed[0][1]
+    assert "locked.dcm" in caplog.text and "locked" not in (tmp_path / "out" / REPORT).read_text()
 
 
 def test_a_secret_gives_the_same_names_again(tmp_path: Path) -> None:

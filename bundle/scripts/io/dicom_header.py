@@ -38,8 +38,13 @@ def open_dicom(path: Path) -> BinaryIO:
     if not path.is_file():
         found = "expected a DICOM file, found a folder" if path.is_dir() else "no such file; check the path"
         raise MediaError(f"{path}: {found}")
-    stream = path.open("rb")
-    head = stream.read(HEAD_BYTES)
+    try:
+        stream = path.open("rb")
+        head = stream.read(HEAD_BYTES)
+    except OSError as error:  # of many files it must be the one that is left out
+        raise MediaError(
+            f"{path}: cannot be opened ({error.strerror or error}); check its permissions and the disk that it is on"
+        ) from error
     stream.seek(0)
     # Without a preamble it begins with group 0002 or 0008
     if head[128:132] == b"DICM" or head[:2] in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
