@@ -21,6 +21,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from lesion_label.bundle import Bundle
 from lesion_label.requests import device_of, first_of, one_of
 from lesion_label.weights import CURRENT, NONE, WeightsError, WeightsStore
+from scripts.data.seen_frames import seen_frames
 from scripts.io.atomic import write_text
 from scripts.io.errors import MediaError
 
@@ -109,9 +110,7 @@ class LesionTrain(TrainTask):
         if rows:
             losses = ("loss", "loss_supervised", "loss_unsupervised")
             shown["train"] = {"metrics": {name: float(rows[-1][name]) for name in losses if rows[-1].get(name)}}
-        if "weights" in state:
-            shown["weights"] = state["weights"]
-        return shown
+        return shown | {key: state[key] for key in ("weights", "warnings") if key in state}
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Train; publish the round's weights at the end. Raises MONAILabelException: too few labels, bad parameters."""
@@ -139,21 +138,40 @@ class LesionTrain(TrainTask):
             if code != 0:
                 raise MONAILabelException(MONAILabelError.APP_TRAIN_FAILED, f"training failed ({code}): {said}")
             measured = json.loads((run_dir / "test_metrics.json").read_text(encoding="utf-8")).get("validation", {})
+            warnings = self._warnings(options["start_from"], run_dir / "manifest.json")
             facts = {
                 "labels": labelled,
                 "unlabeled": total - labelled,
                 "val_dice": measured.get("figures", {}).get("dice", {}).get("value"),
                 "seconds": round(time.time() - state["started"], 1),
                 **options,
+                **warnings,
             }
             weights = self.store.publish(run_dir / "model.pt", facts)
         except Exception:
             self._write_state({**state, "status": "ERROR", "ended": time.time()})
             raise
         (run_dir / "last.pt").unlink(missing_ok=True)  # for going on with a run, which nobody does with a round
-        self._write_state({**state, "status": "DONE", "ended": time.time(), "weights": weights})
+        self._write_state({**state, "status": "DONE", "ended": time.time(), "weights": weights, **warnings})
         logger.info("Training is done: %s, validation Dice %s", weights, facts["val_dice"])
         return {"weights": weights, **facts}
+
+    def _warnings(self, start: str, manifest: Path) -> dict[str, list[str]]:
+        """{"warnings": [...]} where the round is measured on what the weights it started from have learnt, else {}.
+
+        It is published all the same: nobody's work should wait for a figure.
+        """
+        seen = [] if start == NONE else seen_frames(self.store.path(start), manifest)
+        if not seen:
+            return {}
+        warning = (
+            f"{len(seen)} of the images held out for val_dice have trained {start} or a round before it, so that it is "
+            f"too good: {'; '.join(seen[:3])}{'; ...' if seen[3:] else ''}. Seed, groups.csv or split was another "
+            'then, or labels were deleted. The weights can be used; a round with start_from "none" is measured on '
+            "images that it has not seen"
+        )
+        logger.warning(warning)
+        return {"warnings": [warning]}
 
     def _write_state(self, state: dict[str, Any]) -> None:
         write_text(self.store.folder / STATE, json.dumps(state, indent=4))

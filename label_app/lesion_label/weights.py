@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.data.fingerprints import file_sha256
+from scripts.data.seen_frames import follow_manifest
 from scripts.io.atomic import replacing, write_text
 
 RELEASE = "release"
@@ -24,7 +25,9 @@ class WeightsError(ValueError):
 
 
 class WeightsStore:
-    """A folder of round_001.pt, round_002.pt, ... with round_001.json beside, and current.json that names one of them.
+    """A folder of round_001.pt, round_002.pt, ... and current.json that names one of them.
+
+    Beside each lie round_001.json, its facts, and round_001.manifest.json, the frames that it has learnt from.
 
     Args:
         folder: made when the first round is published.
@@ -77,8 +80,16 @@ class WeightsStore:
         write_text(self.folder / "current.json", json.dumps({"name": name, "since": _now()}, indent=4))
 
     def publish(self, checkpoint: str | Path, facts: dict[str, Any]) -> str:
-        """Copy a trained model.pt into the next round, with its facts beside it, and make it current -> its name."""
+        """Copy a trained model.pt into the next round, facts and manifest beside it, and make it current -> its name.
+
+        Later rounds are told by the manifest what may not measure them. It holds the frames of the rounds before it,
+        too: those of "start_from" of the facts.
+        """
         name = f"round_{max((number for number, _ in self._rounds()), default=0) + 1:03d}"
+        manifest, start = Path(checkpoint).with_name("manifest.json"), facts.get("start_from", NONE)
+        if manifest.is_file():
+            target = self.folder / f"{name}.manifest.json"
+            follow_manifest(manifest, target, None if start == NONE else self.path(start))
         with replacing(self.folder / f"{name}.pt") as temporary:
             shutil.copyfile(checkpoint, temporary)
         digest = file_sha256(str(self.folder / f"{name}.pt"))

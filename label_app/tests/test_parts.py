@@ -18,6 +18,7 @@ from lesion_label.train import STATE, LesionTrain, read_round
 from lesion_label.weights import WeightsError, WeightsStore
 from monailabel.interfaces.exception import MONAILabelException
 
+from scripts.data.manifest import KEYS
 from scripts.io.errors import MediaError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -58,6 +59,37 @@ def test_a_copy_in_the_folder_is_no_round(tmp_path: Path) -> None:
         (tmp_path / f"{name}.pt").write_bytes(b"a copy")
     assert store.names() == ["round_1000", "round_999", "round_001"]
     assert store.publish(trained, {}) == "round_1001" == store.current()
+
+
+def manifest(folder: Path, training: str, validation: str) -> Path:
+    """The manifest of a run on pictures of one letter each, and its model.pt beside it -> that."""
+    folder.mkdir()
+    sections = {"training": training, "validation": validation}
+    files = [
+        {"section": name, "file": f"{one}.png", "sha256": one} for name, found in sections.items() for one in found
+    ]
+    (folder / "manifest.json").write_text(json.dumps(dict.fromkeys(KEYS, 0) | {"warnings": [], "files": files}))
+    (folder / "model.pt").write_bytes(b"weights")
+    return folder / "model.pt"
+
+
+def test_a_round_measured_on_what_earlier_ones_have_learnt_says_so(task: LesionTrain, tmp_path: Path) -> None:
+    store = task.store
+    store.publish(manifest(tmp_path / "first", "abc", "d"), {"start_from": "none"})
+    more_labels = manifest(tmp_path / "second", "abce", "df")
+    assert task._warnings("round_001", more_labels.with_name("manifest.json")) == {}, "an ordinary round"
+    store.publish(more_labels, {"start_from": "round_001"})
+    other_seed = manifest(tmp_path / "third", "cdef", "ab")
+    ((warning,),) = task._warnings("round_002", other_seed.with_name("manifest.json")).values()
+    assert warning.startswith("2 of the images held out for val_dice have trained round_002 or a round before it")
+    assert "a.png, now validation, was training; b.png" in warning
+    assert task._warnings("none", other_seed.with_name("manifest.json")) == {}
+    store.publish(other_seed, {"start_from": "round_002"})
+    ((warning,),) = task._warnings(
+        "round_003", manifest(tmp_path / "fourth", "f", "ax").parent / "manifest.json"
+    ).values()
+    assert "a.png, now validation, was earlier training." in warning, "round_003 itself has not trained on it"
+    assert store.names() == ["round_003", "round_002", "round_001"], "manifests are no rounds"
 
 
 def test_polygon_of_a_rectangle() -> None:

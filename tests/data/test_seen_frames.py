@@ -10,7 +10,7 @@ import pytest
 
 from scripts.data.errors import LeakError
 from scripts.data.manifest import KEYS
-from scripts.data.seen_frames import refuse_seen_frames
+from scripts.data.seen_frames import follow_manifest, refuse_seen_frames, seen_frames
 from scripts.reports.report import alerts
 from scripts.reports.run_files import RunFiles
 
@@ -115,3 +115,31 @@ def test_frames_of_a_file_are_told_apart_and_black_ones_not_compared(tmp_path: P
     seen = rows(tmp_path / "out" / "manifest.json", ("test", "copy.mp4#1", "clip", False))
     with pytest.raises(LeakError, match=r"1 of 1 frames .*\n  copy.mp4#1, now test, was training"):
         refuse_seen_frames(checkpoint, seen)
+
+
+def test_a_copied_checkpoint_has_the_manifest_of_its_own_name(checkpoint: Path, tmp_path: Path) -> None:
+    """In one folder lie several: round_001.pt, round_002.pt, ..., each with its manifest."""
+    folder = tmp_path / "rounds"
+    write(folder, training="x")  # manifest.json, of neither
+    follow_manifest(checkpoint.with_name("manifest.json"), folder / "round_001.manifest.json")
+    measured = write(tmp_path / "out", validation="az")
+    assert seen_frames(folder / "round_001.pt", measured) == ["validation/a.png, now validation, was training"]
+    with pytest.raises(LeakError, match="1 of 2 frames"):
+        refuse_seen_frames(folder / "round_001.pt", measured)
+    assert seen_frames(folder / "round_002.pt", measured) == [], "without one of its name: manifest.json"
+
+
+def test_weights_remember_what_trained_those_that_they_went_on_from(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "rounds"
+    folder.mkdir()
+    follow_manifest(checkpoint.with_name("manifest.json"), folder / "one.manifest.json")  # a, b
+    second = write(tmp_path / "second", training="bx", validation="y")
+    follow_manifest(second, folder / "two.manifest.json", folder / "one.pt")
+    third = write(tmp_path / "third", training="z", validation="y")
+    follow_manifest(third, folder / "three.manifest.json", folder / "two.pt")
+    measured = write(tmp_path / "out", validation="abcxyz")
+    found = {one.split("/")[1][0]: one.split("was ")[1] for one in seen_frames(folder / "three.pt", measured)}
+    assert found == {"a": "earlier training", "b": "earlier training", "x": "earlier training", "z": "training"}
+    files = json.loads((folder / "two.manifest.json").read_text())["files"]
+    found = sorted((one["sha256"], one["section"]) for one in files if one["section"] != "validation")
+    assert found == [("a", "earlier training"), ("b", "training"), ("x", "training")], "b stands there once"

@@ -16,10 +16,12 @@ import pytest
 from label_app_helpers import MODEL, REPOSITORY, Server, add_labels, make_studies, until
 from PIL import Image
 
+from scripts.data.splits import split_by_name
+
 pytestmark = pytest.mark.timeout(900)
 #: a round of seconds: what is tested is what becomes of it
 SHORT = {
-    "split": [0.8, 0.2, 0.0], "max_epochs": 2, "iterations_per_epoch": 3, "labeled_batch_size": 2,
+    "split": [0.8, 0.2, 0.0], "stable_split": True, "max_epochs": 2, "iterations_per_epoch": 3, "labeled_batch_size": 2,
     "unlabeled_batch_size": 2, "warmup_iterations": 1, "unsupervised_start": 1, "unsupervised_rampup": 2,
     "image_size": 64, "shipped_epoch": "last",
 }  # fmt: skip
@@ -73,7 +75,7 @@ def test_a_sitting_with_the_calls_of_slicer(
     assert server.ask("PUT", "/weights/round_001")[1]["current"] == "round_001"
     assert server.infer("frame_09", output="image")[1] == first
     facts = json.loads((tmp_path / "rounds" / "round_002.json").read_text())
-    assert facts["start_from"] == "round_001" and facts["labels"] == 5
+    assert facts["start_from"] == "round_001" and facts["labels"] == 5 and "warnings" not in facts
     assert "Traceback" not in server.text() and "ERROR" not in server.text()
 
 
@@ -123,6 +125,33 @@ def test_a_failed_round_says_why(start_server: Callable[..., Server], studies: P
     assert task["status"] == "ERROR"
     assert "frame_01.png" in " ".join(task["details"]), task["details"]
     assert server.get("/info/")[1]["train_stats"][MODEL]["status"] == "ERROR"
+
+
+def test_a_round_that_is_measured_on_what_it_has_learnt_is_published_with_a_warning(
+    start_server: Callable[..., Server], studies: Path, short: tuple[str, ...], tmp_path: Path
+) -> None:
+    add_labels(studies, range(6))
+    server = start_server(studies, *short)
+    assert server.train(max_epochs=1)["status"] == "DONE"
+    add_labels(studies, range(8))
+    until(lambda: server.get("/info/")[1]["datastore"]["completed"] == 8)
+    assert server.train(max_epochs=1)["status"] == "DONE"
+    stats = server.get("/info/")[1]["train_stats"][MODEL]
+    assert stats["weights"] == "round_002" and stats["labels"] == 8 and "warnings" not in stats
+    items = [{"file": f"frame_{number:02d}.png", "group": f"frame_{number:02d}.png"} for number in range(8)]
+
+    def held_out(seed: int) -> set[str]:
+        return {one["file"] for one in split_by_name(items, (0.8, 0.2, 0.0), seed)["validation"]}
+
+    files = json.loads((tmp_path / "rounds" / "round_002.manifest.json").read_text())["files"]
+    assert held_out(0) == {one["file"] for one in files if one["section"] == "validation"}
+    seed = next(seed for seed in range(1, 99) if not held_out(seed) & held_out(0))
+    assert server.train(max_epochs=1, seed=seed)["status"] == "DONE"
+    warning = f"{len(held_out(seed))} of the images held out for val_dice have trained round_002"
+    stats = server.get("/info/")[1]["train_stats"][MODEL]
+    assert stats["weights"] == "round_003" and stats["warnings"][0].startswith(warning)
+    available = server.get("/weights/")[1]["available"]
+    assert ["warnings" in one for one in available] == [True, False, False] and warning in server.text()
 
 
 def test_the_stock_app_serves_and_trains_the_bundle(
