@@ -15,21 +15,29 @@ from PIL import Image
 from tiny_training import CPU, make_frames, make_network, same_state
 
 from scripts.engines.evaluation import prepare_frames
-from scripts.engines.inference import AgreementIteration, FrameDataset, load_companion, load_shipped
+from scripts.engines.inference import (
+    AgreementIteration,
+    FlipAveragedIteration,
+    FrameDataset,
+    load_companion,
+    load_shipped,
+)
 from scripts.engines.short_errors import first_cause
 from scripts.io.image_reader import RGBReader
 from scripts.networks.checkpoints import CheckpointError
 from scripts.transforms import RecordSized, ResizeTo
 
 
-def answers(**options: Any) -> tuple[Any, torch.Tensor, list[dict[str, torch.Tensor]]]:
+def answers(
+    update: type = AgreementIteration, **options: Any
+) -> tuple[Any, torch.Tensor, list[dict[str, torch.Tensor]]]:
     network, frames = make_network(), make_frames(3, labelled=False)
     evaluator = SupervisedEvaluator(
         device=CPU,
         val_data_loader=DataLoader(frames, batch_size=3),
         network=network,
         prepare_batch=prepare_frames,
-        iteration_update=AgreementIteration(**options),
+        iteration_update=update(**options),
     )
     evaluator.run()
     return network, torch.stack([frame["image"] for frame in frames]).float() / 255, evaluator.state.output
@@ -53,6 +61,16 @@ def test_three_passes() -> None:
 def test_passes_that_are_not_asked_for() -> None:
     _, _, output = answers(flip=False)
     assert "pred_flip" not in output[0] and "pred_companion" not in output[0]
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_the_mean_with_the_mirrored_frame_or_the_frame_alone(flip: bool) -> None:
+    network, image, output = answers(FlipAveragedIteration, flip=flip)
+    with torch.no_grad():
+        expected = network.eval()(image).softmax(1)
+        if flip:
+            expected = (expected + network(image.flip(-1)).flip(-1).softmax(1)) / 2
+    torch.testing.assert_close(torch.stack([item["pred"] for item in output]).softmax(1), expected)
 
 
 def make_dataset(folder: Path, names: list[str]) -> FrameDataset:

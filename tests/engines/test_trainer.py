@@ -138,6 +138,14 @@ def test_loss_is_supervised_plus_weighted_objective(objective: str) -> None:
         assert 0 <= row["lesion_share"] <= 1 and 0 <= row["confident_share"] <= 1
 
 
+def test_processes_share_what_weighs_their_pseudo_labels() -> None:
+    """The moving figures of SoftMatch: ranks must not weigh by different rules, nor a resumed run jump."""
+    trainer = make_trainer(make_network(), objective="weak_to_strong", options={"weighting": "softmatch"})
+    shared = {id(buffer) for module in trainer.modules_with_buffers() for buffer in module.buffers()}
+    own = {name: id(buffer) for name, buffer in trainer.objective.named_buffers()}
+    assert any(name.endswith("variance") for name in own) and set(own.values()) <= shared
+
+
 def test_weight_zero_is_supervised_training() -> None:
     """The unlabelled stream is read, and nothing else of it is felt."""
     plain, beside = make_network(), make_network()

@@ -129,6 +129,14 @@ def test_a_folder_is_annotated_for_correction(
     assert not (output / "pseudo_labels.json").exists(), "there are no labels to train with"
 
 
+def test_the_student_sees_no_mirrored_frame_where_there_is_a_left_and_a_right(
+    run_config: Any, trained_run: Path, frames_dir: Path, mined: Path, tmp_path: Path
+) -> None:
+    alone = rows_of(mine(run_config, trained_run, frames_dir, tmp_path / "out", student_masks=True, flip=False))
+    shares = [{file: row["student_share"] for file, row in rows.items()} for rows in (alone, rows_of(mined))]
+    assert shares[0].keys() == shares[1].keys() and shares[0] != shares[1]
+
+
 def test_broken_frames_are_listed_and_the_others_mined(
     run_config: Any, trained_run: Path, frames_dir: Path, tmp_path: Path
 ) -> None:

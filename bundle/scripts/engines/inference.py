@@ -61,13 +61,21 @@ class FlipAveragedIteration:
     """MONAI's iteration_update: the network on the frame and on the mirrored frame, "pred" the mean of both.
 
     "pred" are logits (B, C, H, W) whose softmax is the mean of the two probabilities.
+
+    Args:
+        flip: False = the frame alone, where left and right differ.
     """
+
+    def __init__(self, flip: bool = True) -> None:
+        self.flip = flip
 
     def __call__(self, engine: Engine, batchdata: dict[str, Any]) -> Any:
         """Batch of frames -> {"pred"}."""
         image, _ = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
         with engine.mode(engine.network):
             plain = engine.inferer(image, engine.network).float().log_softmax(dim=1)
+            if not self.flip:
+                return _completed(engine, {Keys.PRED: plain})
             mirrored = engine.inferer(image.flip(-1), engine.network).float().flip(-1).log_softmax(dim=1)
         return _completed(engine, {Keys.PRED: torch.logaddexp(plain, mirrored)})  # a constant is nothing to softmax
 

@@ -177,8 +177,8 @@ class SemiSupervisedTrainer(FrameTrainer):
         self._left_with = _weight_sums(self.bare_network)
 
     def modules_with_buffers(self) -> list[nn.Module]:
-        """The student and the teacher."""
-        return [self.bare_network] + ([self.teacher] if self.teacher is not None else [])
+        """The student, the teacher, and the objective, whose moving figures weigh pseudo-labels."""
+        return [part for part in (self.bare_network, self.teacher, self.objective) if part is not None]
 
     def shipped_weights(self) -> dict[str, Any]:
         """The teacher's and, beside them, the student's; the student's alone where there is no teacher."""
