@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from tables import Rows, markdown, mean_and_spread
+from tables import Rows, markdown, mean_and_spread, of_one_setting
 
+#: columns that say how was trained; those of the mining are part of the segmenter's name
+SETTINGS = ("data", "configs", "settings", "fine_tune_settings")
 ROUND = {
     "pseudo_labels": "pseudo-labels",
     "student_dice": "student, all",
@@ -27,6 +29,7 @@ HEADS = {
 
 def mining_rounds(rows: Rows) -> str:
     """Each round: Dice of pseudo-labels with the hidden truth, and Dice of the network; mean and sd over seeds."""
+    of_one_setting(rows, *SETTINGS)
     rows, body = named(rows), []
     segmenters = list(dict.fromkeys(row["segmenter"] for row in rows))
     keys = {(row["label_fraction"], row["segmenter"], row["round"]) for row in rows}
@@ -45,6 +48,7 @@ def mining_rounds(rows: Rows) -> str:
 
 def mining_summary(rows: Rows) -> str:
     """Test Dice with the labels alone, after mining (the round that is best on validation), and with all labels."""
+    of_one_setting(rows, *SETTINGS)
     rows = named(rows)
     segmenters = [name for name in dict.fromkeys(row["segmenter"] for row in rows) if name != "none"]
     full = [row["test_dice"] for row in rows if float(row["label_fraction"]) == 1]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import statistics
 
-from tables import Rows, markdown, mean_and_spread
+from tables import Rows, markdown, mean_and_spread, of_one_setting
 
+#: columns that say how was trained
+SETTINGS = ("image_size", "pretrain_settings", "settings")
 STARTS = {"imagenet": "ImageNet", "simclr": "+ SimCLR", "supcon": "+ SupCon", "semise": "+ SEMISE"}
 OF_GRADES = {
     "macro_f1": "macro F1",
@@ -20,7 +22,7 @@ OF_GRADES = {
 
 def severity_grades(rows: Rows) -> str:
     """Figures of grading by mode, share of grades and start: mean and sd over seeds."""
-    _of_one_setting(rows)
+    of_one_setting(rows, *SETTINGS)
     body = []
     for mode in dict.fromkeys(row["mode"] for row in rows):
         for share in sorted({float(row["label_fraction"]) for row in rows}, reverse=True):
@@ -38,7 +40,7 @@ def severity_grades(rows: Rows) -> str:
 
 def severity_pairs(rows: Rows) -> str:
     """SEMISE less each other start on the same seed, share and mode: mean difference, and how often it is better."""
-    _of_one_setting(rows)
+    of_one_setting(rows, *SETTINGS)
     shown = {name: OF_GRADES[name] for name in ("kappa", "last_kappa", "spearman", "macro_f1", "maee")}
     cells = {(row["mode"], row["label_fraction"], row["seed"], row["start"]): row for row in rows}
     body = []
@@ -61,7 +63,7 @@ def severity_pairs(rows: Rows) -> str:
 def severity_alpha(rows: Rows) -> str:
     """Figures of grading by alpha: mean and sd over seeds; first what alpha may be chosen by."""
     shown = {"val_kappa": "kappa, validation", **OF_GRADES}
-    _of_one_setting(rows)
+    of_one_setting(rows, *SETTINGS)
     body = []
     for mode in dict.fromkeys(row["mode"] for row in rows):
         for alpha in sorted({float(row["alpha"]) for row in rows}):
@@ -74,7 +76,7 @@ def severity_alpha(rows: Rows) -> str:
 
 def severity_segmentation(rows: Rows) -> str:
     """Dice and IoU by data set and start: mean and sd over seeds."""
-    _of_one_setting(rows)
+    of_one_setting(rows, *SETTINGS)
     figures = {"dice": "Dice", "iou": "IoU", "dice_pooled": "Dice, pooled", "iou_pooled": "IoU, pooled"}
     body = []
     for data in dict.fromkeys(row["data"] for row in rows):
@@ -84,10 +86,3 @@ def severity_segmentation(rows: Rows) -> str:
                 cells = [mean_and_spread([row[name] for row in own], name) for name in figures]
                 body.append([data, title, str(len(own)), *cells])
     return markdown(["data", "start", "seeds", *figures.values()], body)
-
-
-def _of_one_setting(rows: Rows) -> None:
-    """Seeds are averaged, settings are not: rows of trials go into a CSV of their own (--tag)."""
-    found = {(row["image_size"], row["pretrain_settings"], row["settings"]) for row in rows}
-    if len(found) > 1:
-        raise ValueError(f"the rows are of {len(found)} settings, expected one: {sorted(found)}")

@@ -21,6 +21,16 @@ def having(rows: Rows, **values: str) -> Rows:
     return sorted(found, key=lambda row: int(row["seed"]))
 
 
+def of_one_setting(rows: Rows, *names: str) -> None:
+    """Seeds are averaged, settings are not: rows of trials go into a CSV of their own.
+
+    Raises:
+        ValueError: the rows have several values in these columns.
+    """
+    if len(found := kinds(rows, *names)) > 1:
+        raise ValueError(f"the rows are of {len(found)} settings of {', '.join(names)}, expected one: {sorted(found)}")
+
+
 def gains(own: Rows, others: Rows, name: str) -> list[float]:
     """By how much a figure lies above that of the others, for each seed that both have: same split, same labels."""
     theirs = {row["seed"]: float(row[name]) for row in others if row[name]}

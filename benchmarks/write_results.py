@@ -16,7 +16,7 @@ from pathlib import Path
 from label_tables import LABEL_TABLES
 from mining_tables import mining_rounds, mining_summary
 from severity_tables import severity_alpha, severity_grades, severity_pairs, severity_segmentation
-from tables import Rows, fill, kinds, markdown, mean_and_spread
+from tables import Rows, fill, kinds, markdown, mean_and_spread, of_one_setting
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -38,6 +38,7 @@ SHOWN = {
 
 def semi_supervised(rows: Rows) -> str:
     """Means over seeds of each method, best checkpoint by validation and last one."""
+    of_one_setting(rows, "data", "label_fraction", "image_size", "settings")
     header = ["method", "checkpoint", "seeds", "steps", *SHOWN.values()]
     body = []
     for method, steps in kinds(rows, "method", "steps"):
@@ -96,6 +97,7 @@ def dicom_real(rows: Rows) -> str:
 
 def annotation(rows: Rows) -> str:
     """Test Dice of each strategy after each round, mean over seeds."""
+    of_one_setting(rows, "data", "epochs")
     strategies = [name for name in dict.fromkeys(row["strategy"] for row in rows) if name != "start"]
     labels = sorted({int(row["labels"]) for row in rows})
     body = []
@@ -125,6 +127,7 @@ PRETRAINING = {
 
 def contrastive(rows: Rows) -> str:
     """Test Dice by pretraining and share of labels: mean and sd over seeds, and how many seeds."""
+    of_one_setting(rows, "data", "configs", "objective", "train_settings", "local_settings", "global_settings")
     fractions = sorted({float(row["label_fraction"]) for row in rows})
     body = []
     for method, title in PRETRAINING.items():

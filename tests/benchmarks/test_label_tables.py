@@ -120,6 +120,8 @@ def test_what_took_more_steps_is_compared_with_supervision_of_as_many() -> None:
     assert (one.measured, one.steps) == ("+0.030 (0.830 against 0.800)", "1,100 / 800")
     assert (other.measured, other.steps) == ("+0.015 (0.830 against 0.815)", "1,100 / 1,100")
     assert other.verdict == "missed (1 of 3 seeds)"
+    chosen = "10% of the labels: chosen over supervised with as many steps as its longest recipe"
+    assert found(rows, chosen).verdict == "unmeasured", "a choice took all four trainings"
     half = found(rows, "kvasir: local_contrast with 50 % over supervised with 100 % and as many steps")
     assert half.measured.startswith("-0.010")
 

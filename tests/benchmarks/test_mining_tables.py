@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 from mining_tables import mining_rounds, mining_summary
 
 MINED = {"frames": "8", "pseudo_labels": "6", "student_dice": "0.5", "student_dice_of_kept": "0.6", "mined_dice": "0.7"}
@@ -10,7 +13,7 @@ MINED = {"frames": "8", "pseudo_labels": "6", "student_dice": "0.5", "student_di
 def row(segmenter: str, number: int, val: float, test: float, fraction: str = "0.1", **mined: str) -> dict[str, str]:
     """A row of seed 0."""
     setting = {"segmenter": segmenter, "round": str(number), "label_fraction": fraction, "seed": "0"}
-    setting["mine_settings"] = ""
+    setting |= dict.fromkeys(("data", "configs", "settings", "mine_settings", "fine_tune_settings"), "")
     figures = {"val_dice": str(val), "test_dice": str(test), "test_iou": str(test)}
     return setting | dict.fromkeys(MINED, "") | mined | figures
 
@@ -57,6 +60,12 @@ def test_other_rules_are_a_segmenter_of_their_own() -> None:
     lines = mining_summary([*ROWS, other]).splitlines()
     assert lines[0].endswith("| + oracle:0.05 | + grabcut agreement=0.2 expected_iou=0.3 | 100% of the labels |")
     assert lines[2] == "| 10% | 0.500 | 0.550 | 0.600 | 0.500 | 0.700 | 0.800 |"
+
+
+@pytest.mark.parametrize("table", [mining_rounds, mining_summary])
+def test_other_networks_and_lengths_are_not_averaged(table: Callable) -> None:
+    with pytest.raises(ValueError, match="the rows are of 2 settings of data, configs"):
+        table([*ROWS, row("grabcut", 1, 0.8, 0.7, **MINED, configs="configs/unet.json")])
 
 
 def test_the_students_own_masks_are_named_so() -> None:
