@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 from label_axes import DATA, FUSION, METHODS, RIVALS, SAME_ENCODER, SIZES, TITLES, short_title  # noqa: E402
 from label_grid import RECIPE  # noqa: E402
-from tables import Rows, gains, having  # noqa: E402
+from tables import Rows, gains, having, kinds  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "label_efficiency.csv"
@@ -118,29 +118,34 @@ def _seeds(rows: Rows, share: float) -> set[str]:
 def draw_sizes(rows: Rows) -> plt.Figure | None:
     """Dice on Kvasir against parameters (log), with few labels and with all of them; filled = ImageNet weights."""
     networks = ("lite", *SIZES, "published", *RIVALS, *SAME_ENCODER)
-    kinds = ((RECIPE, 0.1), ("supervised", 1.0))
+    sides = ((RECIPE, 0.1), ("supervised", 1.0))
     rows = [
         row
         for row in rows
         if row["data"] == "kvasir"
         and row["network"] in networks
-        and (row["method"], float(row["label_fraction"])) in kinds
+        and (row["method"], float(row["label_fraction"])) in sides
     ]
     if len({row["network"] for row in rows}) < 2:
         return None
     figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained", sharex=True)
-    for axes, (method, fraction) in zip(panels, kinds, strict=True):
+    for axes, (method, fraction) in zip(panels, sides, strict=True):
         here = [row for row in rows if (row["method"], float(row["label_fraction"])) == (method, fraction)]
-        for network, start in dict.fromkeys((row["network"], row["start"]) for row in here):
-            own = [row for row in here if (row["network"], row["start"]) == (network, start)]
+        groups = {one: having(here, network=one[0], start=one[1]) for one in kinds(here, "network", "start")}
+        most = max(map(len, groups.values()), default=0)
+        for (network, start), own in groups.items():
             mean, spread = mean_and_sd([float(row["best_dice"]) for row in own])
             colour, marker = f"C{networks.index(network)}", "s" if network in RIVALS else "o"
             if network in SAME_ENCODER:  # the ten colours are used up
                 colour, marker = ("0.2", "0.6")[list(SAME_ENCODER).index(network)], "D"
+            place = float(own[0]["parameters"]) / 1e6
             axes.errorbar(
-                float(own[0]["parameters"]) / 1e6, mean, spread, capsize=3, markersize=7, color=colour, fmt=marker,
+                place, mean, spread if len(own) > 1 else None, capsize=3, markersize=7, color=colour, fmt=marker,
                 markerfacecolor="none" if start == "random" else colour, label=f"{network}, {start}",
             )  # fmt: skip
+            if len(own) < most:  # another mean than that of the others: seeds are splits
+                seeds = "seed " + ", ".join(row["seed"] for row in own)
+                axes.annotate(seeds, (place, mean), (6, -3), textcoords="offset points", fontsize=7, color=colour)
         title = f"{short_title(method)}, {fraction:.0%} of the labels"
         axes.set(xscale="log", xlabel="parameters (millions)", ylabel="test Dice, best epoch", title=title)
         axes.set_xlim(0.8, 60)
@@ -153,7 +158,8 @@ def draw_sizes(rows: Rows) -> plt.Figure | None:
         shown |= dict(zip(labels, handles, strict=True))
     figure.legend(shown.values(), shown, frameon=False, fontsize=8, loc="outside right center")
     figure.suptitle(
-        f"Kvasir; open = from random numbers, square = rival, diamond = rival with lite's encoder; {scale_of(rows)}",
+        "Kvasir; open = from random numbers, square = rival, diamond = rival with lite's encoder; mean ± sd of seeds; "
+        + scale_of(rows),
         fontsize=10,
     )
     return figure

@@ -35,5 +35,5 @@ def test_means_are_over_seeds() -> None:
 
 
 def test_settings_are_not_averaged() -> None:
-    with pytest.raises(ValueError, match="the rows are of 2 settings of image_size, pretrain_settings, settings, expected one"):
+    with pytest.raises(ValueError, match="2 settings of image_size, pretrain_settings, settings, expected one"):
         severity_grades([*ROWS, row("semise", 2, 0.5, image_size="160")])
