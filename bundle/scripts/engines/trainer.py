@@ -84,7 +84,8 @@ class SemiSupervisedTrainer(FrameTrainer):
         if taken_apart and not (hasattr(bare_network, "encode") and hasattr(bare_network, "decode")):
             raise ValueError(
                 f"{type(objective).__name__} perturbs maps inside of the network and {type(bare_network).__name__} has "
-                "no encode and decode: train it with --objective supervised or mean_teacher, or choose LESSNet."
+                "no encode and decode: train it with --objective supervised, mean_teacher, less_net_published or "
+                "pseudo_labels, or choose LESSNet."
             )
         mined = objective is not None and objective.needs_pseudo_labels
         if mined and "pseudo_label" not in unlabeled_data_loader.dataset[0]:
