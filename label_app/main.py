@@ -76,13 +76,16 @@ class LesionApp(MONAILabelApp):
 
     def init_datastore(self) -> Any:
         from lesion_label.datastore import LesionDatastore
+        from lesion_label.train import value_map_of
         from monailabel.config import settings
 
         if self.studies.startswith(("http://", "https://")):
             from lesion_label.dicomweb import open_dicomweb
 
             return open_dicomweb(self.studies.rstrip("/"))
-        return LesionDatastore(self.studies, auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD)
+        values = value_map_of(self.bundle, self.round_config)
+        reload = settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD
+        return LesionDatastore(self.studies, auto_reload=reload, value_map=values)
 
     def init_infers(self) -> dict[str, Any]:
         from lesion_label.infer import LesionInfer

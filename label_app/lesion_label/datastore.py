@@ -19,16 +19,20 @@ from typing import Any
 
 from filelock import FileLock
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
+from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.exception import ImageNotFoundException, MONAILabelError, MONAILabelException
 
+from lesion_label.label_check import refuse_unreadable
 from scripts.data.groups import read_groups
 from scripts.io.atomic import write_text
 from scripts.io.errors import DICOM_SUFFIXES, VOLUME_SUFFIXES
+from scripts.io.mask_reader import ValueMap
 from scripts.io.picture import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
 _ID = re.compile(r"[^/\\\x00-\x1f]{1,200}")
+FINAL = DefaultLabelTag.FINAL.value  # the tag of what a person has submitted
 INCOMING = ".incoming"  # files on their way to their final name
 _TAG = re.compile(r"[A-Za-z0-9_\-]{1,64}")
 _BOTH_CASES = [text for suffix in (*IMAGE_SUFFIXES, *DICOM_SUFFIXES) for text in (suffix, suffix.upper())]
@@ -261,8 +265,30 @@ class SafeWrites:
 class LesionDatastore(SafeWrites, LocalDatastore):
     """A folder of pictures, DICOM files and RGB volumes; labels/final and labels/original hold masks."""
 
-    def __init__(self, studies: str, extensions: Sequence[str] = EXTENSIONS, auto_reload: bool = True) -> None:
+    def __init__(
+        self,
+        studies: str,
+        extensions: Sequence[str] = EXTENSIONS,
+        auto_reload: bool = True,
+        value_map: ValueMap | None = None,
+    ) -> None:
         super().__init__(studies, extensions=list(extensions), auto_reload=auto_reload)
+        self.value_map = value_map
+
+    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        """Keep a label; a final one that training could not read would stop every round of everybody: it is refused.
+
+        Raises:
+            MONAILabelException: wrong names, a final label that does not fit its image. ImageNotFoundException.
+        """
+        check_id(image_id)
+        self._check_suffix(label_filename)
+        with self._index():
+            known = self._datastore.objects.get(image_id)
+        if check_tag(label_tag) == FINAL and known is not None:
+            image = Path(self._datastore.image_path()) / f"{image_id}{known.image.ext}"
+            refuse_unreadable(Path(label_filename), image, image_id, self.value_map)
+        return super().save_label(image_id, label_filename, label_tag, label_info)
 
     def groups(self) -> dict[str, str]:
         """{image id: video or patient} by groups.csv in the folder; {} without one. Raises DatasetError."""

@@ -20,13 +20,12 @@ from typing import Any
 import numpy as np
 import SimpleITK
 from monailabel.datastore.dicom import DICOMwebClientX, DICOMWebDatastore
-from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.exception import LabelNotFoundException, MONAILabelError, MONAILabelException
 from numpy.typing import NDArray
 from pydicom import Dataset
 
 from lesion_label.archive import Archive, StoredLabel, check_uid
-from lesion_label.datastore import SafeWrites, check_tag
+from lesion_label.datastore import FINAL, SafeWrites, check_tag
 from lesion_label.dicom_seg import make_seg
 from lesion_label.dicom_seg_reader import read_seg
 from lesion_label.label_volume import read_label
@@ -36,7 +35,6 @@ from scripts.io.errors import MediaError
 
 logger = logging.getLogger(__name__)
 
-FINAL = DefaultLabelTag.FINAL.value
 _SEG = "SeriesInstanceUID"  # in a label's info: its SEG on the server; "" = kept here alone
 _SENT = "seg_sent"  # in a label's info: when that was, seconds since 1970
 _KNOWN = "known_segs"  # in a label's info: SEG that were on the server when it was saved

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 OBJECTIVES = ("weak_to_strong", "supervised", "mean_teacher", "less_net")
 MIN_LABELS = 3
 STATE = "training.json"
+ROUND = "configs/annotation_round.json"  # of the bundle
 
 
 class LesionTrain(TrainTask):
@@ -63,7 +64,7 @@ class LesionTrain(TrainTask):
         self.store = store
         self.encoder_weights = encoder_weights
         self.min_labels = min_labels
-        self.round_config = round_config or bundle.root / "configs" / "annotation_round.json"
+        self.round_config = round_config or bundle.root / ROUND
         self.defaults = read_round(self.round_config)
 
     def config(self) -> dict[str, Any]:
@@ -226,6 +227,12 @@ def read_round(path: Path) -> dict[str, Any]:
             f"--conf round_config {path}: no max_epochs; copy annotation_round.json and change its numbers"
         )
     return found
+
+
+def value_map_of(bundle: Bundle, round_config: Path | None) -> dict[str, int] | None:
+    """What the values of labels mean to a round, {value: class}; None = binary masks. Raises as read_round."""
+    trained = json.loads((bundle.root / "configs" / "train.json").read_text(encoding="utf-8"))
+    return {**trained, **read_round(round_config or bundle.root / ROUND)}.get("value_map")
 
 
 def _layer(objective: str) -> str:

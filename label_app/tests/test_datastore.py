@@ -7,6 +7,7 @@ import os
 import threading
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from lesion_label.datastore import INCOMING, InvalidIdError, LesionDatastore, check_id, check_tag
@@ -71,7 +72,7 @@ def test_an_id_keeps_its_inner_suffix(studies: Path) -> None:
 def test_a_label_replaces_the_one_before_it(datastore: LesionDatastore, label: str, tmp_path: Path) -> None:
     datastore.save_label("image_1", label, "final", {"who": "a"})
     other = tmp_path / "label.nii.gz"
-    other.write_bytes(b"volume")
+    nib.save(nib.Nifti1Image(np.eye(8, dtype=np.uint8)[..., None], np.eye(4)), other)
     datastore.save_label("image_1", str(other), "final", {})
     folder = Path(datastore._datastore.label_path("final"))
     assert [path.name for path in folder.iterdir()] == ["image_1.nii.gz"]

@@ -14,7 +14,7 @@ from lesion_label.datastore import LesionDatastore
 from lesion_label.label_volume import read_label
 from lesion_label.polygons import annotations, mask_polygons
 from lesion_label.security import plain
-from lesion_label.train import STATE, LesionTrain, read_round
+from lesion_label.train import STATE, LesionTrain, read_round, value_map_of
 from lesion_label.weights import WeightsError, WeightsStore
 from monailabel.interfaces.exception import MONAILabelException
 
@@ -179,6 +179,9 @@ def test_a_round_by_a_config_of_its_own(task: LesionTrain, tmp_path: Path) -> No
     own = LesionTrain(task.bundle, task.store, round_config=path)
     assert own.options({})["max_epochs"] == 7
     assert str(path) in own._command(own.options({}), "studies", Path("runs/run_1"))[5]
+    assert value_map_of(task.bundle, path) is value_map_of(task.bundle, None) is None
+    path.write_text('{"max_epochs": 7, "value_map": {"0": 0, "1": 1, "2": 1}}')
+    assert value_map_of(task.bundle, path) == {"0": 0, "1": 1, "2": 1}
 
 
 @pytest.mark.parametrize(

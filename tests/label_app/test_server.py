@@ -69,6 +69,41 @@ def test_masks_of_every_kind_of_image(
     assert "ERROR" not in server.text() and "Traceback" not in server.text()
 
 
+def test_final_labels_that_training_cannot_use_are_refused(start_server: Callable[..., Server], mixed: Path) -> None:
+    server = start_server(mixed)
+    mask = (draw_lesion(3, 70, 90)[1] > 0).astype(np.uint8)
+    labels = mixed.parent
+
+    def put(image: str, values: np.ndarray, name: str) -> tuple[int, str]:
+        """Save (H, W) as a picture, or (D, H, W) as 3D Slicer does, and send it."""
+        if values.ndim == 2:
+            Image.fromarray(values).save(labels / name)
+        else:
+            nib.save(nib.Nifti1Image(values.T, np.diag([-1.0, -1.0, 1.0, 1.0])), labels / name)
+        status, answer, _ = server.send("PUT", f"/datastore/label?image={image}", {}, "label", labels / name)
+        return status, answer.get("detail", "")
+
+    for image in ("dcmstack", "niistack"):
+        assert put(image, np.stack([mask] * 2), "label.nii.gz")[0] == 400
+        assert put(image, mask, "label.png")[0] == 400
+    status, detail = put("png", mask[:60], "label.png")
+    assert status == 400 and "the mask is 90x60 pixels" in detail and "its image png.png is 90x70" in detail
+    several = mask.copy()
+    several[0, :9] = 2
+    status, detail = put("dcm", several, "label.png")
+    assert status == 400 and "3 values (0, 1, 2)" in detail
+    shutil.copy(mixed / "dcm.dcm", labels / "label.dcm")
+    status, answer, _ = server.send("PUT", "/datastore/label?image=dcm", {}, "label", labels / "label.dcm")
+    assert status == 400 and "a DICOM file" in answer["detail"]
+    assert server.get("/info/")[1]["datastore"]["completed"] == 0
+    for image in ("png", "bmp", "nii", "dcm"):
+        assert put(image, mask, "label.png") == put(image, mask[None], "label.nii.gz") == (200, "")
+    for image in ("dcmstack", "niistack"):
+        assert put(image, np.stack([mask] * 3), "label.nii.gz") == (200, "")
+    assert server.get("/info/")[1]["datastore"]["completed"] == 6
+    assert "Traceback" not in server.text()
+
+
 def test_uncertainty_is_a_second_output(module_server: Server) -> None:
     server = module_server
     status, facts, _ = server.infer("frame_00", uncertainty=True)
