@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from scripts.data.errors import DatasetError
+from scripts.engines.run_directory import LOCK_FILE
 from scripts.networks import CheckpointError, LESSNet
 from scripts.reports.commands import next_commands
 from scripts.reports.run_files import read_run
@@ -81,7 +82,7 @@ def test_from_distillation_to_a_segmentation(
     run = distil()
     expected = {
         "manifest.json", "environment.json", "config.json", "metrics.csv", "figures", "report.html", "model.pt",
-        "last.pt", "tensorboard",
+        "last.pt", "tensorboard", LOCK_FILE,
     }  # fmt: skip
     assert {path.name for path in run.iterdir()} == expected
     rows = rows_of(run)

@@ -20,6 +20,7 @@ from PIL import Image
 from whole_run import BUNDLE
 
 from scripts.engines.overrides import UnknownOverrideError
+from scripts.engines.run_directory import LOCK_FILE
 from scripts.engines.short_errors import first_cause
 from scripts.engines.stages import STAGES, run_stages
 from scripts.networks import LESSNet
@@ -126,7 +127,7 @@ def test_less_net_hands_over_its_encoder(
     run = tmp_path / "run"
     expected = {
         "manifest.json", "environment.json", "config.json", "metrics.csv", "figures", "report.html", "model.pt",
-        "last.pt", "tensorboard",
+        "last.pt", "tensorboard", LOCK_FILE,
     }  # fmt: skip
     assert {path.name for path in run.iterdir()} == expected, "and no figures of a test that was not made"
     with (run / "metrics.csv").open(newline="") as file:

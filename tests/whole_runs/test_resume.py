@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from scripts.engines.run_directory import ResumeError
+from scripts.engines.run_directory import LOCK_FILE, ResumeError
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 EPOCHS = 6
@@ -96,7 +96,8 @@ def test_a_killed_run_ends_as_an_unbroken_one(
         assert one.keys() == other.keys()
         for key in one:
             assert same(one[key], other[key]), f"{name}: {key}"
-    assert not list(first.rglob("*.tmp")) and not [path for path in first.iterdir() if path.name.startswith(".")]
+    assert not list(first.rglob("*.tmp"))
+    assert [path.name for path in first.iterdir() if path.name.startswith(".")] == [LOCK_FILE]
 
     with pytest.raises(ResumeError, match="learning_rate: 0.002 -> 0.1.*--run_name"):
         run_config(*layers, **(broken | {"learning_rate": 0.1}))

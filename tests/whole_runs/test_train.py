@@ -14,12 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
+from scripts.engines.run_directory import LOCK_FILE
 from scripts.metrics.definitions import TITLES
 from scripts.networks import LESSNet
 
 FILES = {
     "manifest.json", "environment.json", "config.json", "metrics.csv", "test_metrics.json", "per_image.csv",
-    "predictions", "figures", "report.html", "model.pt", "last.pt", "tensorboard",
+    "predictions", "figures", "report.html", "model.pt", "last.pt", "tensorboard", LOCK_FILE,
 }  # fmt: skip
 COLUMNS = (
     "epoch,iteration,seconds,lr,loss,loss_supervised,loss_unsupervised,unsupervised_weight,confident_share,"

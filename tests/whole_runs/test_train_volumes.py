@@ -15,10 +15,12 @@ from monai.metrics import DiceMetric
 from torch import as_tensor
 from torch.nn.functional import one_hot
 
+from scripts.engines.run_directory import LOCK_FILE
+
 LAYERS = ("train", "train_supervised", "volumes")
 FILES = {
     "manifest.json", "environment.json", "config.json", "metrics.csv", "test_metrics.json", "per_volume.csv",
-    "predictions", "figures", "report.html", "model.pt", "last.pt", "tensorboard",
+    "predictions", "figures", "report.html", "model.pt", "last.pt", "tensorboard", LOCK_FILE,
 }  # fmt: skip
 
 
