@@ -287,6 +287,15 @@ def test_a_supervised_run_has_no_unlabelled_curves(tmp_path: Path, make_run) -> 
     )
 
 
+def test_the_temperature_of_the_last_epoch_stands_with_its_figure(tmp_path: Path, make_run) -> None:
+    run = make_run(tmp_path, images=4)
+    metrics = json.loads((run / "test_metrics.json").read_text())
+    assert "T = 2.345" not in Page(write_report(run).read_text(encoding="utf-8")).text
+    metrics["last"]["temperature"] = 2.345
+    (run / "test_metrics.json").write_text(json.dumps(metrics))
+    assert Page(write_report(run).read_text(encoding="utf-8")).text.count("T = 2.345") == 1
+
+
 def test_an_undefined_figure_is_a_dash_with_its_reason(tmp_path: Path, make_run) -> None:
     run = make_run(tmp_path, images=4)
     metrics = json.loads((run / "test_metrics.json").read_text())
