@@ -185,9 +185,7 @@ def figure_table(run: RunFiles) -> list[dict[str, Any]]:
         for column, figures in measured.items():
             figure = figures.get(name, {})
             note = figure.get("unit", "") if name == "false_positive_frames" else ""
-            own = (run.test_metrics.get(column) or {}).get(
-                "temperature"
-            )  # the definition has that of the best
+            own = (run.test_metrics.get(column) or {}).get("temperature")  # the definition has that of the best
             if name == "ece_scaled" and own is not None:
                 note = f"T = {own:.3f}"
             cells.append((titles[column], shown(name, figure.get("value")), shown_interval(name, figure), note))
