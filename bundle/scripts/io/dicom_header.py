@@ -18,7 +18,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from scripts.io.errors import HEAD_BYTES, MediaError
+from scripts.io.errors import HEAD_BYTES, MediaError, cannot_open
 from scripts.io.pydicom_compat import encoding_of
 
 # pydicom's warnings about values quote them, and in a damaged file all that follows: patient data in logs.
@@ -42,9 +42,7 @@ def open_dicom(path: Path) -> BinaryIO:
         stream = path.open("rb")
         head = stream.read(HEAD_BYTES)
     except OSError as error:  # of many files it must be the one that is left out
-        raise MediaError(
-            f"{path}: cannot be opened ({error.strerror or error}); check its permissions and the disk that it is on"
-        ) from error
+        raise cannot_open(path, error) from error
     stream.seek(0)
     # Without a preamble it begins with group 0002 or 0008
     if head[128:132] == b"DICM" or head[:2] in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):

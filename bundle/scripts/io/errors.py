@@ -27,6 +27,13 @@ class MediaError(ValueError):
     """A file that cannot be read as the picture or mask it should be; the message names the file and the cure."""
 
 
+def cannot_open(path: str | Path, error: OSError) -> MediaError:
+    """What to raise where a file may not be read, or its disk is gone."""
+    return MediaError(
+        f"{path}: cannot be opened ({error.strerror or error}); check its permissions and the disk that it is on"
+    )
+
+
 def media_kind(head: bytes) -> str | None:
     """Tell from the first HEAD_BYTES of a file whether it is "video", "DICOM", "HEIF" or "git-lfs"; else None."""
     if head[128:132] == b"DICM":

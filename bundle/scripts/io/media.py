@@ -12,7 +12,15 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from scripts.io.errors import DICOM_SUFFIXES, HEAD_BYTES, VIDEO_SUFFIXES, VOLUME_SUFFIXES, MediaError, media_kind
+from scripts.io.errors import (
+    DICOM_SUFFIXES,
+    HEAD_BYTES,
+    VIDEO_SUFFIXES,
+    VOLUME_SUFFIXES,
+    MediaError,
+    cannot_open,
+    media_kind,
+)
 from scripts.io.picture import IMAGE_SUFFIXES, load_upright, to_rgb8
 
 OPEN_FILES = 4  # kept open by each thread
@@ -102,9 +110,7 @@ def keep_open(path: Path, opener: Callable[[Path], T]) -> T:
         if key not in opened:
             opened[key] = opener(path)
     except OSError as error:  # no permission, a network drive gone: whoever lists many files must not end with one
-        raise MediaError(
-            f"{path}: cannot be opened ({error.strerror or error}); check its permissions and the disk that it is on"
-        ) from error
+        raise cannot_open(path, error) from error
     opened.move_to_end(key)
     while len(opened) > OPEN_FILES:
         opened.popitem(last=False)[1].close()
