@@ -12,9 +12,14 @@ from label_axes import RECALLS, RIVALS, SAME_ENCODER, at_recall
 from label_chosen import CHOSEN, candidates, with_chosen
 from label_grid import RECIPE, SECOND, SEEDS
 from label_marks import is_other
-from tables import Rows
+from label_rates import OWN_RATE, at_own_rate
+from tables import Rows, having, kinds
 
-_STARTS = {"random": "random numbers", "imagenet": "ImageNet weights"}
+_STARTS = {
+    "random": "random numbers",
+    OWN_RATE: "random numbers, each at its own learning rate",
+    "imagenet": "ImageNet weights",
+}
 #: supervision by more steps, as a method of its own
 LONGER = "supervised, longer"
 #: what LONGER took, beside a recipe and, True, beside the choice of one, which took more than any
@@ -46,11 +51,12 @@ def reaches(rows: Rows, preset: str) -> list[Reach]:
 
     Differences are means over the seeds that both sides have: same split, same labels. CHOSEN is what
     choose_recipe.json would keep, where all its recipes are measured. What took more steps than supervision is compared
-    with a supervision that took as many, too (CHOSEN with one of as many as its longest recipe).
+    with a supervision that took as many, too (CHOSEN with one of as many as its longest recipe). Networks from random
+    numbers are compared at the default learning rate and, where measured, each at its own, see at_own_rate.
     """
     rows = [row for row in rows if row["preset"] == preset]
-    longer = _as_long(rows)
-    rows = with_chosen([row for row in rows if not row["settings"]]) + longer
+    longer, rated = _as_long(rows), at_own_rate(rows)
+    rows = with_chosen([row for row in rows if not row["settings"]]) + longer + rated
     lite = {"network": "lite", "start": "imagenet"}
     found = []
     for fraction, bar in ((0.1, 0.04), (0.25, 0.02)):
@@ -72,6 +78,7 @@ def reaches(rows: Rows, preset: str) -> list[Reach]:
     for data, method in both:
         # From random numbers not all recipes are measured, so none is chosen.
         others = [(network, "random") for network in ("published", *RIVALS) if method != CHOSEN]
+        others += _rivals_at_own_rate(rated, data, method)
         for network, start in (*others, *((network, "imagenet") for network in SAME_ENCODER)):
             found.append(
                 _difference(
@@ -123,6 +130,14 @@ def _difference(
     steps = " / ".join(f"{statistics.mean(int(row['steps_all']) for row in side):,.0f}" for side in sides)
     used = ", ".join(_seed_of(*pair) for pair in zip(*sides, strict=True))
     return Reach(name, measured, shown, _verdict(reached, len(seeds)), steps, f"seeds {used}")
+
+
+def _rivals_at_own_rate(rated: Rows, data: str, method: str) -> list[tuple[str, str]]:
+    """(network, start) of the rivals that are compared so: where lite by this method has rates, too."""
+    if not having(rated, data=data, network="lite", method=method, label_fraction="0.5"):
+        return []
+    whole = having(rated, data=data, method="supervised", label_fraction="1.0")
+    return [(network, OWN_RATE) for (network,) in kinds(whole, "network") if network != "lite"]
 
 
 def _as_long(rows: Rows) -> Rows:
