@@ -5,8 +5,9 @@ from __future__ import annotations
 from tables import Rows, having, kinds
 
 OWN_RATE = "random, own rate"
-#: overrides that are compared, the same for all networks: none, which is train.json's .002, four and eight times that
-RATES = ("", "learning_rate=0.008", "learning_rate=0.016")
+#: overrides that are compared, the same for all networks: none, which is train.json's .002, a quarter, four and eight
+#: times that
+RATES = ("", *(f"learning_rate={rate}" for rate in (0.0005, 0.008, 0.016)))
 #: what must be alike in rows that are compared
 SAME = ("data", "network", "method", "label_fraction", "preset")
 

@@ -73,6 +73,7 @@ def describe(run_dir: Path, args: argparse.Namespace) -> dict[str, Any]:
         "encoder_weights": args.weights.name,
         "epoch": metrics["best"]["epoch"],
         "key_metric": metrics["key_metric"],
+        "validation_dice": metrics["validation"]["figures"]["dice"]["value"],  # by which objectives are compared
         "temperature": metrics["temperature"],
         "figures": {
             name: {key: metrics["best"]["figures"][name][key] for key in ("value", "low", "high", "unit")}

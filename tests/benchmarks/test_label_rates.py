@@ -6,7 +6,7 @@ from label_rates import OWN_RATE, RATES, at_own_rate
 from label_reaches import reaches
 from rows import row
 
-FASTER, FASTEST = RATES[1:]
+SLOWER, FASTER, FASTEST = RATES[1:]
 LITE = {"method": "weak_to_strong", "fraction": 0.5, "start": "random"}
 RIVAL = {"network": "smp_unet_r34", "fraction": 1.0, "start": "random"}
 
@@ -14,6 +14,7 @@ RIVAL = {"network": "smp_unet_r34", "fraction": 1.0, "start": "random"}
 def test_the_first_seeds_validation_decides_for_all_seeds() -> None:
     rows = [
         row(0.5, **LITE, val_dice="0.52"),
+        row(0.7, **LITE, settings=SLOWER, val_dice="0.50"),
         row(0.4, **LITE, settings=FASTER, val_dice="0.53"),  # below on test, which takes no part
         row(0.8, **LITE, settings=FASTEST, val_dice="0.51"),
         row(0.9, **LITE, seed=1, val_dice="0.99"),
@@ -33,16 +34,18 @@ def test_what_is_not_measured_at_every_rate_is_left_out() -> None:
     assert at_own_rate([row(0.5, **LITE), row(0.6, **LITE, settings=FASTER)]) == []
     every = [row(0.5, **LITE, settings=rate) for rate in RATES]
     assert len(at_own_rate(every)) == 1
-    assert at_own_rate([*every[:2], every[2] | {"seed": "1"}]) == []  # another seed, another split
+    assert at_own_rate([*every[:-1], every[-1] | {"seed": "1"}]) == []  # another seed, another split
     assert at_own_rate([one | {"start": "imagenet"} for one in every]) == []
 
 
 def test_both_sides_have_their_own_rate() -> None:
     rows = [
         row(0.50, **LITE),
+        row(0.45, **LITE, settings=SLOWER),
         row(0.56, **LITE, settings=FASTER),
         row(0.51, **LITE, settings=FASTEST),
         row(0.54, **RIVAL),
+        row(0.44, **RIVAL, settings=SLOWER),
         row(0.53, **RIVAL, settings=FASTER),  # worse on validation, too: the default stays
         row(0.52, **RIVAL, settings=FASTEST),
         row(0.55, **RIVAL | {"network": "flexible_unet_b0"}),
