@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import json
+import re
+from functools import cache
+
+from bundle_run import ROOT
 from tables import Rows, having, kinds
 
 OWN_RATE = "random, own rate"
-#: overrides that are compared, the same for all networks: none, which is train.json's .002, a quarter, four and eight
-#: times that
-RATES = ("", *(f"learning_rate={rate}" for rate in (0.0005, 0.008, 0.016)))
 #: what must be alike in rows that are compared
 SAME = ("data", "network", "method", "label_fraction", "preset")
+_RATE = re.compile(r"learning_rate=(\S+)")
+
+
+@cache
+def default_rate() -> float:
+    """The learning rate of train.json."""
+    return json.loads((ROOT / "bundle" / "configs" / "train.json").read_text())["learning_rate"]
 
 
 def at_own_rate(rows: Rows) -> Rows:
-    """Rows of each kind of cell from random numbers, at the rate whose validation Dice is higher on the first seed.
+    """Rows of each kind of cell from random numbers, at the rate whose validation Dice is highest on the first seed.
 
-    Kinds whose first seed is not measured at every rate are left out. The start of the rows is OWN_RATE, their settings
-    are ""; the test split takes no part.
+    Kinds are left out while the best rate may lie outside of those tried: a lower and a higher one must have been worse
+    on that seed. The start of the rows is OWN_RATE, their settings are ""; the test split takes no part.
     """
     found = []
-    rows = having(rows, start="random")
+    rows = [row for row in rows if row["start"] == "random" and _rate(row) is not None]
     for kind in kinds(rows, *SAME):
-        rates = [having(rows, **dict(zip(SAME, kind, strict=True)), settings=rate) for rate in RATES]
-        first = min((int(row["seed"]) for own in rates for row in own), default=0)
-        if any(not own or int(own[0]["seed"]) != first for own in rates):
-            continue
-        best = max(rates, key=lambda own: float(own[0]["val_dice"]))  # the first of equals: the default
-        found += [{**row, "start": OWN_RATE, "settings": ""} for row in best]
+        own = having(rows, **dict(zip(SAME, kind, strict=True)))
+        first = [row for row in own if row["seed"] == own[0]["seed"]]
+        best = _rate(max(first, key=lambda row: float(row["val_dice"])))
+        tried = [_rate(row) for row in first]
+        if min(tried) < best < max(tried):
+            found += [{**row, "start": OWN_RATE, "settings": ""} for row in own if _rate(row) == best]
     return found
+
+
+def _rate(row: dict[str, str]) -> float | None:
+    """The learning rate of a row; None where it has other overrides, too."""
+    if not row["settings"]:
+        return default_rate()
+    alone = _RATE.fullmatch(row["settings"])
+    return float(alone[1]) if alone else None
