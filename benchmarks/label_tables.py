@@ -107,13 +107,17 @@ def of_group(rows: Rows, group: str) -> str:
 def of_reaches(rows: Rows) -> str:
     """Each bar with what was measured, a line for each value found, or one that says that none was."""
     presets = list(dict.fromkeys(row["preset"] for row in rows)) or ["cpu"]
+    by_name: dict[str, list[tuple[str, Reach]]] = {}  # not all presets have the lines of rates
+    for preset in presets:
+        for one in reaches(rows, preset):
+            by_name.setdefault(one.name, []).append((preset, one))
     body = []
-    for of_presets in zip(*(reaches(rows, preset) for preset in presets), strict=True):
+    for of_presets in by_name.values():
         measured: dict[Reach, list[str]] = {}
-        for preset, one in zip(presets, of_presets, strict=True):
+        for preset, one in of_presets:
             if one.used:
                 measured.setdefault(one, []).append(preset)
-        for one, named in (measured or {of_presets[0]: ["–"]}).items():
+        for one, named in (measured or {of_presets[0][1]: ["–"]}).items():
             body.append([one.name, ", ".join(named), one.measured, one.bar, one.verdict, one.steps, one.used])
     return markdown(["reach", "preset", "measured", "bar", "", "steps in all", "rows"], body)
 

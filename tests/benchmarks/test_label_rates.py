@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from label_rates import OWN_RATE, at_own_rate, default_rate
 from label_reaches import reaches
+from label_tables import of_reaches
 from rows import row
 
 SLOWER, FASTER = "learning_rate=0.0005", "learning_rate=0.016"
@@ -66,3 +67,5 @@ def test_both_sides_have_their_own_rate() -> None:
     assert lines[plain].measured == "-0.040 (0.500 against 0.540)"
     assert lines[own].measured == "+0.020 (0.560 against 0.540)"
     assert [one for one in reaches(rows, "cpu") if "flexible_unet_b0" in one.name and "own" in one.name] == []
+    table = of_reaches([*rows, row(0.7, preset="cpu_long")])  # of a preset in which no rate was varied
+    assert [line.count("| cpu | +0.020") for line in table.splitlines() if line.startswith(f"| {own}")] == [1]
