@@ -17,6 +17,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def bundle_value(name: str, key: str) -> Any:
+    """A value of configs/<name>.json of the bundle, as it stands there."""
+    return json.loads((ROOT / "bundle" / "configs" / f"{name}.json").read_text())[key]
+
+
 def run_bundle(
     work: Path, name: str, configs: Sequence[str], overrides: Mapping[str, Any], done: str, trains: bool = True
 ) -> Path:

@@ -25,7 +25,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bundle_run import ROOT, figures_of, is_there, kept_rows, machine_of, pairs, run_bundle, training_seconds, write
+from bundle_run import (
+    ROOT,
+    bundle_value,
+    figures_of,
+    is_there,
+    kept_rows,
+    machine_of,
+    pairs,
+    run_bundle,
+    training_seconds,
+    write,
+)
 from mining_tables import CONTROL, NOT_MINED, ROOF
 
 sys.path.insert(0, str(ROOT / "bundle"))
@@ -82,7 +93,7 @@ def run_fine_tune(
     if mined:
         layers, data = ("train", "pseudo_labels"), {"dataset_dir": (mined / "pseudo_labels.json").resolve()}
     else:
-        rate = json.loads((ROOT / "bundle" / "configs" / "pseudo_labels.json").read_text())["learning_rate"]
+        rate = bundle_value("pseudo_labels", "learning_rate")
         layers = LAYERS["train"]
         data = {"dataset_dir": args.data.resolve(), "label_fraction": fraction, "learning_rate": rate}
     overrides = {

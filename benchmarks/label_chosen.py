@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 
-from bundle_run import ROOT
+from bundle_run import bundle_value
 from tables import Rows, having, kinds
 
 CHOSEN = "chosen"
@@ -16,7 +15,7 @@ SAME = ("data", "network", "label_fraction", "start", "seed", "preset", "setting
 @cache
 def candidates() -> tuple[str, ...]:
     """The recipes that choose_recipe.json trains by default, in their order; methods of the grid have their names."""
-    return tuple(json.loads((ROOT / "bundle" / "configs" / "choose_recipe.json").read_text())["recipes"])
+    return tuple(bundle_value("choose_recipe", "recipes"))
 
 
 def with_chosen(rows: Rows) -> Rows:

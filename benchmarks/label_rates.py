@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import cache
 
-from bundle_run import ROOT
+from bundle_run import bundle_value
 from tables import Rows, having, kinds
 
 OWN_RATE = "random, own rate"
@@ -18,7 +17,7 @@ _RATE = re.compile(r"learning_rate=(\S+)")
 @cache
 def default_rate() -> float:
     """The learning rate of train.json."""
-    return json.loads((ROOT / "bundle" / "configs" / "train.json").read_text())["learning_rate"]
+    return bundle_value("train", "learning_rate")
 
 
 def at_own_rate(rows: Rows) -> Rows:

@@ -55,8 +55,7 @@ def check_files(items: Sequence[dict[str, Any]], value_map: ValueMap | None = No
             )
     good = [item for item in items if isinstance(masks.get(item.get("label", "")), _Measured)]
     errors += _other_affines([item for item in good if isinstance(images[item["image"]], Fingerprint)])
-    measured = {path: masks[path] for path in labels}
-    errors += _other_marks({path: found.mark for path, found in measured.items() if isinstance(found, _Measured)})
+    errors += _other_marks({item["label"]: masks[item["label"]].mark for item in good})
     errors = list(dict.fromkeys(errors))  # that of a label volume is the same for all its frames
     if errors:
         raise DatasetError(f"{len(errors)} files cannot be used; mend or remove them:{listing(errors)}")

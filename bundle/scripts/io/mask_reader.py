@@ -150,7 +150,7 @@ def _stored_values(image: Image.Image, path: str | PathLike[str]) -> np.ndarray:
     raise MediaError(f"{path}: value_map needs one value a pixel, found a colour mask ({image.mode}); save it as grey")
 
 
-def _some(values: Sequence[int]) -> str:
+def _some(values: Sequence[int] | np.ndarray) -> str:
     return ", ".join(map(str, values[:8])) + (f", ... {len(values)} in all" if len(values) > 8 else "")
 
 
