@@ -1,4 +1,4 @@
-"""Networks from random numbers, each at its own learning rate: rows at the rate that validation prefers."""
+"""Networks each at its own learning rate: rows at the rate that validation prefers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from functools import cache
 from bundle_run import bundle_value
 from tables import Rows, having, kinds
 
-OWN_RATE = "random, own rate"
+#: starts of rows at a network's own rate, as starts of their own
+OWN_RATE = {start: f"{start}, own rate" for start in ("random", "imagenet")}
 #: what must be alike in rows that are compared
-SAME = ("data", "network", "method", "label_fraction", "preset")
+SAME = ("data", "network", "method", "label_fraction", "preset", "start")
 _RATE = re.compile(r"learning_rate=(\S+)")
 
 
@@ -21,20 +22,20 @@ def default_rate() -> float:
 
 
 def at_own_rate(rows: Rows) -> Rows:
-    """Rows of each kind of cell from random numbers, at the rate whose validation Dice is highest on the first seed.
+    """Rows of each kind of cell at the rate whose validation Dice is highest on the first seed.
 
     Kinds are left out while the best rate may lie outside of those tried: a lower and a higher one must have been worse
-    on that seed. The start of the rows is OWN_RATE, their settings are ""; the test split takes no part.
+    on that seed. The start of the rows is that of OWN_RATE, their settings are ""; the test split takes no part.
     """
     found = []
-    rows = [row for row in rows if row["start"] == "random" and _rate(row) is not None]
+    rows = [row for row in rows if row["start"] in OWN_RATE and _rate(row) is not None]
     for kind in kinds(rows, *SAME):
         own = having(rows, **dict(zip(SAME, kind, strict=True)))
         first = [row for row in own if row["seed"] == own[0]["seed"]]
         best = _rate(max(first, key=lambda row: float(row["val_dice"])))
         tried = [_rate(row) for row in first]
         if min(tried) < best < max(tried):
-            found += [{**row, "start": OWN_RATE, "settings": ""} for row in own if _rate(row) == best]
+            found += [{**row, "start": OWN_RATE[row["start"]], "settings": ""} for row in own if _rate(row) == best]
     return found
 
 

@@ -17,8 +17,9 @@ from tables import Rows, having, kinds
 
 _STARTS = {
     "random": "random numbers",
-    OWN_RATE: "random numbers, each at its own learning rate",
+    OWN_RATE["random"]: "random numbers, each at its own learning rate",
     "imagenet": "ImageNet weights",
+    OWN_RATE["imagenet"]: "ImageNet weights, each at its own learning rate",
 }
 #: supervision by more steps, as a method of its own
 LONGER = "supervised, longer"
@@ -51,8 +52,8 @@ def reaches(rows: Rows, preset: str) -> list[Reach]:
 
     Differences are means over the seeds that both sides have: same split, same labels. CHOSEN is what
     choose_recipe.json would keep, where all its recipes are measured. What took more steps than supervision is compared
-    with a supervision that took as many, too (CHOSEN with one of as many as its longest recipe). Networks from random
-    numbers are compared at the default learning rate and, where measured, each at its own, see at_own_rate.
+    with a supervision that took as many, too (CHOSEN with one of as many as its longest recipe). Networks are compared
+    at the default learning rate and, where measured, each at its own, see at_own_rate.
     """
     rows = [row for row in rows if row["preset"] == preset]
     longer, rated = _as_long(rows), at_own_rate(rows)
@@ -78,8 +79,8 @@ def reaches(rows: Rows, preset: str) -> list[Reach]:
     for data, method in both:
         # From random numbers not all recipes are measured, so none is chosen.
         others = [(network, "random") for network in ("published", *RIVALS) if method != CHOSEN]
-        others += _rivals_at_own_rate(rated, data, method)
-        for network, start in (*others, *((network, "imagenet") for network in SAME_ENCODER)):
+        others += [(network, "imagenet") for network in SAME_ENCODER]
+        for network, start in (*others, *_rivals_at_own_rate(rated, data, method)):
             found.append(
                 _difference(
                     f"{data}: lite with 50 % ({method}) over {network} with 100 %, both from {_STARTS[start]}",
@@ -133,11 +134,13 @@ def _difference(
 
 
 def _rivals_at_own_rate(rated: Rows, data: str, method: str) -> list[tuple[str, str]]:
-    """(network, start) of the rivals that are compared so: where lite by this method has rates, too."""
-    if not having(rated, data=data, network="lite", method=method, label_fraction="0.5"):
-        return []
+    """(network, start) of the rivals that are compared so: where lite by this method and start has rates, too."""
+    ours = having(rated, data=data, network="lite", method=method, label_fraction="0.5")
     whole = having(rated, data=data, method="supervised", label_fraction="1.0")
-    return [(network, OWN_RATE) for (network,) in kinds(whole, "network") if network != "lite"]
+    starts = [start for (start,) in kinds(ours, "start")]
+    return [
+        (network, start) for network, start in kinds(whole, "network", "start") if network != "lite" and start in starts
+    ]
 
 
 def _as_long(rows: Rows) -> Rows:
